@@ -1,0 +1,55 @@
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+BIN := .venv/bin
+CODE := agent.py $(wildcard stateful_agent/*.py)
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/.local/mlflow.db
+
+help:  ## Show what there is to make
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+serve: .local/model  ## Log the agent if it has changed, and serve the logged model (HOST=, PORT=)
+	@# The logged model brings its own code; -P keeps this folder's from being taken instead.
+	@model="$$(cat .local/model)" && PYTHONPATH="$$model/code" \
+	  exec $(BIN)/python -P -m stateful_agent.server "$$model" --host $(HOST) --port $(PORT)
+
+test: .venv/dev  ## Check style and types, and run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: .venv/dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: .venv/bin/uv  ## Resolve pyproject.toml into the pinned requirements*.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml -o requirements.txt \
+	  --custom-compile-command "make requirements"
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml --extra dev \
+	  -c requirements.txt -o requirements-dev.txt --custom-compile-command "make requirements"
+
+clean:  ## Remove the environment, the logged models, and the conversations
+	rm -rf .venv .local
+
+.local/model: .venv/ready $(CODE) log_and_deploy.py
+	@mkdir -p .local
+	$(BIN)/python log_and_deploy.py log --path-file .local/model
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed; name it as in: make serve PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/ready: .venv/bin/uv requirements.txt
+	@echo "Installing what requirements.txt lists, once ..."
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/ready requirements-dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
+	@touch $@
+
+.PHONY: help serve test format requirements clean

@@ -1,0 +1,1 @@
+"""What `agent.py` stands on: it travels with the logged model."""

@@ -1,0 +1,156 @@
+"""Every error a caller can meet: its message, its HTTP status, its code.
+
+Each is an `MlflowException`, so that MLflow's own scoring server answers with the same status. A class's
+docstring is its message, unless the place that raises it can say more.
+"""
+
+import logging
+import uuid
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+    REQUEST_LIMIT_EXCEEDED,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class AgentError(MlflowException):
+    """The agent failed; its log says why."""
+
+    status = 500
+    code = "internal_error"
+    type = "server_error"
+    mlflow_code = INTERNAL_ERROR
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        """`param` names the part of the request that is to blame."""
+        super().__init__(message or type(self).__doc__ or "", error_code=type(self).mlflow_code)
+        self.param = param
+
+    def get_http_status_code(self) -> int:
+        """The status, also for those that MLflow's own codes have no name for (413, 502)."""
+        return self.status
+
+    def as_dict(self) -> dict[str, Any]:
+        """The body of `{"error": ...}`, as OpenAI clients read it."""
+        return {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
+
+
+class InvalidRequest(AgentError):
+    """The request is malformed."""
+
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+    mlflow_code = INVALID_PARAMETER_VALUE
+
+
+class NothingToResume(InvalidRequest):
+    """There is no input, and nothing is pending in the thread: send a message, or a checkpoint_id to replay from."""
+
+    code = "nothing_to_resume"
+
+
+class InputTooLarge(InvalidRequest):
+    """The input is over the size limit: send less, or raise MAX_INPUT_BYTES."""
+
+    status = 413
+    code = "input_too_large"
+
+
+class ThreadNotFound(AgentError):
+    """There is no such thread: check thread_id, or leave it out to begin a new one."""
+
+    status = 404
+    code = "thread_not_found"
+    type = "not_found_error"
+    mlflow_code = RESOURCE_DOES_NOT_EXIST
+
+
+class CheckpointNotFound(ThreadNotFound):
+    """There is no such checkpoint in this thread: take an id from the thread's checkpoint history."""
+
+    code = "checkpoint_not_found"
+
+
+class ModelRateLimited(AgentError):
+    """The model provider refuses more requests for now: try again later."""
+
+    status = 429
+    code = "model_rate_limited"
+    type = "rate_limit_error"
+    mlflow_code = REQUEST_LIMIT_EXCEEDED
+
+
+class ModelFailed(AgentError):
+    """The model provider failed."""
+
+    status = 502
+    code = "model_failed"
+
+
+class ModelTimedOut(AgentError):
+    """The model provider did not answer in time."""
+
+    status = 504
+    code = "model_timed_out"
+    mlflow_code = DEADLINE_EXCEEDED
+
+
+class StorageUnavailable(AgentError):
+    """The database cannot be reached: try again in a few seconds."""
+
+    status = 503
+    code = "storage_unavailable"
+    mlflow_code = TEMPORARILY_UNAVAILABLE
+    retry_after = 5  # seconds
+
+
+class ShuttingDown(AgentError):
+    """The agent is shutting down: send the request again."""
+
+    status = 503
+    code = "shutting_down"
+    mlflow_code = TEMPORARILY_UNAVAILABLE
+    retry_after = 5  # seconds
+
+
+class Misconfigured(AgentError):
+    """The agent's settings do not fit together."""
+
+    code = "misconfigured"
+
+
+def typed(error: Exception) -> AgentError:
+    """The error that a caller meets when a turn fails with `error`.
+
+    A model provider's own message is passed on. Any other failure is logged under an id, and the caller is told
+    no more than that id.
+    """
+    if isinstance(error, AgentError):
+        return error
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, TimeoutError) or any("Timeout" in name for name in names):
+        return ModelTimedOut(_provider_message(error))
+    if status == 429:
+        return ModelRateLimited(_provider_message(error))
+    if isinstance(status, int) or names & {"APIConnectionError", "TransportError", "ConnectionError"}:
+        return ModelFailed(_provider_message(error))
+    error_id = uuid.uuid4().hex[:12]
+    logger.error("A turn failed (error %s)", error_id, exc_info=error)
+    return AgentError(f"The agent failed. Its log has the cause, under error {error_id}.")
+
+
+def _provider_message(error: Exception) -> str:
+    """What the provider said, without the transport's wrapping."""
+    body = getattr(error, "body", None)
+    said = body.get("message") if isinstance(body, dict) else None
+    return f"The model provider answered: {said or error}"[:1000]

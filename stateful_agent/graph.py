@@ -1,0 +1,57 @@
+"""The agent itself: a model step and a tools step.
+
+    START -> model -> END
+               ^ |
+               | v   one task per tool call
+              tools
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import BaseTool
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Send
+
+
+def build_graph(model: BaseChatModel, tools: Sequence[BaseTool], system_prompt: str = "") -> StateGraph[MessagesState]:
+    """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
+
+    A tool that raises does not end the turn: the model reads the error as the tool's result. The system prompt
+    goes to the model with every call and is never stored.
+    """
+    answering = model.bind_tools(tools) if tools else model
+
+    def prompt(state: MessagesState) -> list[AnyMessage]:
+        return [SystemMessage(system_prompt), *state["messages"]] if system_prompt else state["messages"]
+
+    def call_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [answering.invoke(prompt(state))]}
+
+    async def acall_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await answering.ainvoke(prompt(state))]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", RunnableLambda(call_model, acall_model))
+    graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", run_tools, ["tools", END])
+    graph.add_edge("tools", "model")
+    return graph
+
+
+def tool_error(error: Exception) -> str:
+    """What the model reads as the result of a tool that raised."""
+    return f"Error: {error}"
+
+
+def run_tools(state: MessagesState) -> list[Send] | str:
+    """Each tool call as a task of its own, so that after a crash those that had finished do not run again."""
+    last = state["messages"][-1]
+    if isinstance(last, AIMessage) and last.tool_calls:
+        return [Send("tools", [call]) for call in last.tool_calls]
+    return END

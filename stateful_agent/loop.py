@@ -1,0 +1,151 @@
+"""The one event loop that the agent runs on, and the bridges onto it.
+
+The agent's pool of connections and its running turns belong to one loop. Callers come from anywhere: plain
+threads, a notebook whose own loop is running, `asyncio.run`, a web server, a forked child. Each bridge carries
+the caller's context variables along, so that traces stay in one piece.
+"""
+
+import asyncio
+import functools
+import os
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from stateful_agent.errors import ShuttingDown
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class AgentLoop:
+    """An event loop on a thread of its own, started at first use; or the server's loop, if that adopts the agent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def adopt(self) -> None:
+        """Run on the calling loop, so that its owner awaits the agent without a hop between threads."""
+        with self._lock:
+            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work` on the agent's loop and wait for its result."""
+        loop = self._current()
+        if loop is _loop_here():
+            work.close()
+            raise RuntimeError("This would block the agent's own event loop: await the method named `a...` instead.")
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    async def arun(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same for a caller with an event loop of its own, which goes on meanwhile."""
+        loop = self._current()
+        if loop is asyncio.get_running_loop():
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """Yield what `source` yields on the agent's loop. It runs to its end even if the caller stops listening."""
+        items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        loop = self._current()
+        if loop is _loop_here():
+            raise RuntimeError("This would block the agent's own event loop: iterate over `apredict_stream` instead.")
+        loop.call_soon_threadsafe(self._spawn, _pump(source, items.put))
+        while not isinstance(item := items.get(), _End):
+            yield item
+        item.raise_error()
+
+    async def aiterate(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+        """The same for a caller with an event loop of its own."""
+        items: asyncio.Queue[T | _End] = asyncio.Queue()
+        here, loop = asyncio.get_running_loop(), self._current()
+        if loop is here:
+            self._spawn(_pump(source, items.put_nowait))
+        else:
+
+            def deliver(item: T | _End) -> None:
+                with suppress(RuntimeError):  # the caller's loop may be closed by now; the work goes on
+                    here.call_soon_threadsafe(items.put_nowait, item)
+
+            loop.call_soon_threadsafe(self._spawn, _pump(source, deliver))
+        while not isinstance(item := await items.get(), _End):
+            yield item
+        item.raise_error()
+
+    async def cancel_work(self) -> None:
+        """End what is still running here; its callers get `ShuttingDown`."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _current(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            # A fork copies the object but not the thread: the child begins anew.
+            if self._loop is None or self._loop.is_closed() or self._pid != os.getpid():
+                self._loop, self._pid, self._tasks = asyncio.new_event_loop(), os.getpid(), set()
+                threading.Thread(target=self._loop.run_forever, name="agent-loop", daemon=True).start()
+            return self._loop
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+
+
+@dataclass(frozen=True)
+class _End:
+    """What follows the last item of a stream."""
+
+    error: BaseException | None = None
+
+    def raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+async def _pump(source: AsyncIterator[T], deliver: Callable[[T | _End], None]) -> None:
+    try:
+        async for item in source:
+            deliver(item)
+    except asyncio.CancelledError:
+        deliver(_End(ShuttingDown()))
+        raise
+    except Exception as error:
+        deliver(_End(error))
+    else:
+        deliver(_End())
+
+
+def _loop_here() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class HasLoop(Protocol):
+    """Whatever runs on an agent's loop."""
+
+    loop: AgentLoop
+
+
+S = TypeVar("S", bound=HasLoop)
+
+
+def on_loop(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Let a method that must run on the agent's loop be awaited from any loop."""
+
+    @functools.wraps(method)
+    async def hop(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.loop.arun(method(self, *args, **kwargs))
+
+    return hop

@@ -1,0 +1,176 @@
+"""The web server around the logged model: the routes of the OpenAI Responses API and of MLflow.
+
+    python -m stateful_agent.server MODEL_URI [--host HOST] [--port PORT]
+
+MLflow's own `AgentServer` has the same routes but answers every error with 500, so this is built on FastAPI.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import mlflow
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+
+
+def create_app(agent: Any) -> FastAPI:
+    """An app that serves `agent`, a `LangGraphResponsesAgent`, on the server's own event loop."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        agent.loop.adopt()
+        await agent.aopen()
+        yield
+        await agent.aclose()
+
+    app = FastAPI(title="stateful-agent", lifespan=lifespan)
+
+    async def respond(request: Request) -> Response:
+        body = await read_json(request, agent.settings.max_input_bytes)
+        stream = body.pop("stream", None)
+        if stream not in (None, True, False):
+            raise InvalidRequest("stream must be true or false.", param="stream")
+        if not stream:
+            response = await agent.apredict(body)
+            return JSONResponse(response.model_dump(exclude_none=True))
+        events = agent.apredict_stream(body)
+        first = await anext(events)  # whatever fails before it has a status of its own
+        return StreamingResponse(server_sent(first, events), media_type="text/event-stream")
+
+    for path in ("/responses", "/v1/responses", "/invocations"):
+        app.add_api_route(path, respond, methods=["POST"], response_model=None)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "healthy"}
+
+    @app.get("/agent/info")
+    async def agent_info() -> dict[str, Any]:
+        name = os.environ.get("DATABRICKS_APP_NAME", "stateful-agent")
+        return {"name": name, "use_case": "agent", "agent_api": "responses", "mlflow_version": mlflow.__version__}
+
+    @app.exception_handler(AgentError)
+    async def agent_error(_request: Request, error: AgentError) -> JSONResponse:
+        retry_after = getattr(error, "retry_after", None)
+        headers = {"Retry-After": str(retry_after)} if retry_after else None
+        return JSONResponse({"error": error.as_dict()}, error.status, headers)
+
+    return app
+
+
+async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The request's body, read no further than `max_bytes`.
+
+    Raises:
+        InputTooLarge: there is more.
+        InvalidRequest: it is not a JSON object.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise InputTooLarge(f"The request has more than the {max_bytes} bytes that are allowed.")
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The request's body is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise InvalidRequest("The request's body must be a JSON object with `input`.")
+    return parsed
+
+
+async def server_sent(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[str]:
+    """Response events as server-sent events."""
+    yield as_line(first)
+    async for event in rest:
+        yield as_line(event)
+    yield "data: [DONE]\n\n"
+
+
+def as_line(event: Any) -> str:
+    """One server-sent event."""
+    return f"data: {event.model_dump_json(exclude_none=True)}\n\n"
+
+
+WELCOME = """
+  model     {model}
+            answers come from {answers}
+  database  {database}
+  address   {address}     (Ctrl-C stops the server and its database)
+
+Try it from this folder, in another terminal:
+
+curl -s {address}/responses -H 'content-type: application/json' \\
+  -d '{{"input": "I am headed to SF!", "custom_inputs": {{"thread_id": "my-trip"}}}}'
+
+{python} - <<'EOF'
+from openai import OpenAI
+client = OpenAI(base_url="{address}", api_key="none needed")
+for text in ["I'm headed to SF!", "Where did I say I'm going?"]:
+    answer = client.responses.create(
+        model="stateful-agent", input=text, extra_body={{"custom_inputs": {{"thread_id": "my-trip"}}}}
+    )
+    print(answer.output_text, answer.custom_outputs)
+EOF
+"""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says what is running once it accepts requests."""
+
+    welcome = ""
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self.welcome, flush=True)
+
+
+def main() -> None:
+    """Load a logged model and serve it."""
+    parser = argparse.ArgumentParser(prog="python -m stateful_agent.server", description=main.__doc__)
+    parser.add_argument("model", help="the logged model: models:/..., runs:/... or a folder")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    args = parser.parse_args()
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
+    print(f"Loading {args.model} ...", flush=True)
+    agent: Any = mlflow.pyfunc.load_model(args.model).get_raw_model()
+    server = Server(
+        uvicorn.Config(
+            create_app(agent),
+            host=args.host,
+            port=args.port,
+            log_level="warning",
+            timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
+        )
+    )
+    server.welcome = WELCOME.format(
+        model=args.model,
+        answers=agent.settings.agent_model
+        or "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)",
+        database=agent.storage.description,
+        address=f"http://{args.host}:{args.port}",
+        python=os.path.relpath(sys.executable),
+    )
+    try:
+        asyncio.run(server.serve())
+    except KeyboardInterrupt:
+        print("Stopped.")
+    if not server.started:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Everything configurable, read from the environment in one place."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SYSTEM_PROMPT = (
+    "You are a helpful assistant. Use the tools you have when they help, several at once if need be. "
+    "What was said earlier in the conversation counts: use it."
+)
+
+
+class Settings(BaseSettings):
+    """The agent's settings; each is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    agent_model: str | None = None
+    """The chat model as `provider:model`, e.g. `databricks:<endpoint>` or `openai:gpt-5`. Unset: the offline model."""
+
+    agent_system_prompt: str = SYSTEM_PROMPT
+    """What the model is told ahead of every conversation. Never stored in a thread."""
+
+    tavily_api_key: SecretStr | None = None
+    """Lets the search tool search the web, through Tavily. Unset: it searches a small built-in sample."""
+
+    database_url: SecretStr | None = None
+    """A Postgres to keep state in, as a URL. Unset: an embedded one in `agent_data_dir`."""
+
+    agent_data_dir: Path = Path(".local")
+    """Where the embedded Postgres keeps its files."""
+
+    lakebase_instance_name: str | None = None
+    """The Lakebase instance that a deployed agent is granted access to."""
+
+    database_pool_size: int = Field(default=10, ge=1)
+    """Connections to the database at most. A turn borrows one for milliseconds at a time."""
+
+    database_timeout: float = Field(default=10.0, gt=0)
+    """Seconds to wait for a connection before a request is answered 503."""
+
+    max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""

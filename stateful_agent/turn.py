@@ -1,0 +1,154 @@
+"""What to do with a request: pure decisions, before anything is written."""
+
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
+from langgraph.checkpoint.base import CheckpointTuple
+from mlflow.types.responses import ResponsesAgentRequest
+from pydantic import ValidationError
+
+from stateful_agent.errors import InputTooLarge, InvalidRequest
+from stateful_agent.messages import check_pairs, to_messages, unanswered_calls
+
+UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A request that is known to be well-formed."""
+
+    messages: list[AnyMessage]
+    """What the caller says. Empty: a replay."""
+
+    thread_id: str | None
+    """The thread to continue or begin; `None` for a turn that is not stored."""
+
+    checkpoint_id: str | None
+    """Where to continue instead of the head."""
+
+
+def read_request(body: Any) -> ResponsesAgentRequest:
+    """A request from its JSON form, in which `input` may also be a plain string.
+
+    Raises:
+        InvalidRequest: it has another shape; the message names the first field that is wrong.
+    """
+    if isinstance(body, ResponsesAgentRequest):
+        return body
+    if not isinstance(body, dict):
+        raise InvalidRequest("A request is a JSON object with `input`.")
+    if isinstance(body.get("input"), str):
+        body = body | {"input": [{"role": "user", "content": body["input"]}]}
+    try:
+        return ResponsesAgentRequest(**body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{place}: {first['msg']}", param=place) from error
+
+
+def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
+    """Read a request.
+
+    The thread is `custom_inputs.thread_id`, else `context.conversation_id`, else a new one. `store: false` asks
+    for an answer without a thread: nothing is kept and no database is touched.
+
+    Raises:
+        InvalidRequest: an id that storage cannot hold, a checkpoint without its thread, or an item that no
+            conversation can hold.
+        InputTooLarge: more than `max_input_bytes`.
+    """
+    custom = request.custom_inputs or {}
+    if "operation" in custom:
+        raise InvalidRequest(f"Unknown operation {custom['operation']!r}.", param="custom_inputs.operation")
+
+    items = [item.model_dump(exclude_none=True) for item in request.input]
+    check_size(items, max_input_bytes)
+    messages = to_messages(items)
+    check_pairs(messages)
+
+    thread_id = checkpoint_id = None
+    if "thread_id" in custom:
+        thread_id = check_id(custom["thread_id"], "thread_id")
+    elif request.context and request.context.conversation_id is not None:
+        thread_id = check_id(request.context.conversation_id, "conversation_id")
+    if "checkpoint_id" in custom:
+        checkpoint_id = check_id(custom["checkpoint_id"], "checkpoint_id")
+        if thread_id is None:
+            raise InvalidRequest("A checkpoint_id needs the thread_id that it belongs to.", param="checkpoint_id")
+
+    if request.store is False:
+        if thread_id is not None:
+            raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
+        if not messages:
+            raise InvalidRequest("store: false keeps nothing, so there is nothing to replay: send input.")
+        return Turn(messages, None, None)
+    if thread_id is None and not messages:
+        raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
+    return Turn(messages, thread_id or str(uuid.uuid4()), checkpoint_id)
+
+
+def check_id(value: Any, name: str) -> str:
+    """Pass on an id that storage can hold: 1 to 255 characters, not blank, no NUL, no lone surrogate."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be a string, not {type(value).__name__}.", param=name)
+    if not 1 <= len(value) <= 255 or not value.strip():
+        raise InvalidRequest(f"{name} must have 1 to 255 characters and not be blank.", param=name)
+    if "\0" in value or not _is_unicode(value):
+        raise InvalidRequest(f"{name} holds a character that cannot be stored.", param=name)
+    return value
+
+
+def check_limit(value: Any) -> int:
+    """Pass on a page size of 1 to 1000."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1000:
+        raise InvalidRequest("limit must be a whole number from 1 to 1000.", param="limit")
+    return value
+
+
+def check_size(items: Any, max_bytes: int) -> None:
+    """Refuse an input that is too large, or whose text is no Unicode (a lone surrogate cannot be stored)."""
+    try:
+        size = len(json.dumps(items, ensure_ascii=False).encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The input holds a lone surrogate: half of a character.", param="input") from error
+    if size > max_bytes:
+        raise InputTooLarge(f"The input has {size} bytes; {max_bytes} are allowed.", param="input")
+
+
+def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
+    """What must be said before a new message can follow `base`.
+
+    After a crash, results may be stored beside the checkpoint without being in it; and tool calls may have no
+    result at all, which providers reject for ever after. At the head, all that was stored is carried over. At an
+    older checkpoint what came next belongs to another branch, except the results of calls that are pending here.
+    """
+    stored = [message for message in _stored_messages(base) if at_head or isinstance(message, ToolMessage)]
+    said = [*base.checkpoint["channel_values"].get("messages", ()), *stored]
+    return [
+        *stored,
+        *(
+            ToolMessage(UNFINISHED, tool_call_id=str(call["id"]), name=call["name"], status="error")
+            for call in unanswered_calls(said)
+        ),
+    ]
+
+
+def _stored_messages(base: CheckpointTuple) -> Iterable[BaseMessage]:
+    for _task, channel, value in base.pending_writes or ():
+        if channel == "messages":
+            for message in value if isinstance(value, list) else [value]:
+                if isinstance(message, BaseMessage):
+                    yield message
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
