@@ -71,9 +71,8 @@ class LangGraphResponsesAgent(ResponsesAgent):
         Raises:
             AgentError: one of its subclasses in `errors.py` says what was wrong and what to do.
         """
-        async for event in self.loop.aiterate(self._turn(request)):
-            pass
-        return ResponsesAgentResponse(**event["response"])
+        events = [event async for event in self.loop.aiterate(self._turn(request))]
+        return ResponsesAgentResponse(**events[-1]["response"])
 
     async def apredict_stream(self, request: Request) -> AsyncIterator[ResponsesAgentStreamEvent]:
         """Answer a request with the events of the OpenAI Responses API, as they happen.

@@ -25,8 +25,8 @@ assert list(model.predict_stream(request))[-1]["type"] == "response.completed", 
 """
 
 
-def log(settings: Settings, agent_file: Path = ROOT / "agent.py") -> Any:
-    """Log an agent from its code, with the code it stands on. Returns MLflow's `ModelInfo`.
+def log(settings: Settings, agent_file: Path) -> Any:
+    """Log the agent that a file sets with `set_model`, with the code it stands on. Returns MLflow's `ModelInfo`.
 
     Whatever secret the environment holds stays there: the logged model reads its settings where it is served.
     """
@@ -34,8 +34,8 @@ def log(settings: Settings, agent_file: Path = ROOT / "agent.py") -> Any:
 
     return mlflow.pyfunc.log_model(
         name="stateful-agent",
-        python_model=str(agent_file),
-        code_paths=[str(ROOT / "stateful_agent")],
+        python_model=str(agent_file.resolve()),
+        code_paths=[str(ROOT / "agent.py"), str(ROOT / "stateful_agent")],
         pip_requirements=str(ROOT / "requirements.txt"),
         input_example=INPUT_EXAMPLE,
         resources=resources(settings),
@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("log", help="log the agent, and check the logged model in another process")
+    command.add_argument("--agent", metavar="FILE", type=Path, default=ROOT / "agent.py", help="an agent of your own")
     command.add_argument("--register", metavar="NAME", help="register it too, e.g. as catalog.schema.model")
     command.add_argument("--path-file", metavar="FILE", type=Path, help="write the folder of the logged model to FILE")
     command = commands.add_parser("deploy", help="serve a registered model on Databricks")
@@ -108,7 +109,7 @@ def main() -> None:
     print("Logging the agent ...", flush=True)
     import mlflow
 
-    info = log(settings)
+    info = log(settings, args.agent)
     print(f"Logged {info.model_uri}. Checking it in another process ...", flush=True)
     check(info.model_uri)
     print("It answers.", flush=True)

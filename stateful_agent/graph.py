@@ -1,9 +1,9 @@
 """The agent itself: a model step and a tools step.
 
-    START -> model -> END
-               ^ |
-               | v   one task per tool call
-              tools
+START -> model -> END
+           ^ |
+           | v   one task per tool call
+          tools
 """
 
 from collections.abc import Sequence

@@ -184,7 +184,9 @@ def _latest(pattern: re.Pattern[str], texts: Sequence[str]) -> str | None:
 
 def _places(text: str) -> list[str]:
     """'What is the weather in SF and LA?' -> ['SF', 'LA']."""
-    match = re.search(r"(?i)\b(?:in|about|for|at) (?:in )?(?:the )?(.+?)(?: (?:now|today|right now|tomorrow))?[?!. ]*$", text)
+    match = re.search(
+        r"(?i)\b(?:in|about|for|at) (?:in )?(?:the )?(.+?)(?: (?:now|today|right now|tomorrow))?[?!. ]*$", text
+    )
     return [place for place in re.split(r",\s*(?:and )?|\s+and\s+", match[1]) if place] if match else []
 
 

@@ -157,7 +157,7 @@ def main() -> None:
         )
     )
     server.welcome = WELCOME.format(
-        model=args.model,
+        model=os.path.relpath(args.model) if os.path.isdir(args.model) else args.model,
         answers=agent.settings.agent_model
         or "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)",
         database=agent.storage.description,

@@ -128,7 +128,11 @@ class TurnSaver(AsyncPostgresSaver):
         return self.base
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        if self.base is not None and self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns"):
+        if (
+            self.base is not None
+            and self.last_checkpoint_id is None
+            and not config["configurable"].get("checkpoint_ns")
+        ):
             return self.base
         async with unavailable_as_503():
             return await super().aget_tuple(config)

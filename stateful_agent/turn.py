@@ -1,6 +1,7 @@
 """What to do with a request: pure decisions, before anything is written."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,8 +48,9 @@ def read_request(body: Any) -> ResponsesAgentRequest:
         return ResponsesAgentRequest(**body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{place}: {first['msg']}", param=place) from error
+        # Between the names of fields, pydantic tells which of its validators failed.
+        place = ".".join(str(part) for part in first["loc"] if re.fullmatch(r"\d+|[a-z_]+", str(part)))
+        raise InvalidRequest(f"{place}: {first['msg'].removeprefix('Value error, ')}", param=place) from error
 
 
 def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:

@@ -1,0 +1,163 @@
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
+for variable in ("AGENT_MODEL", "DATABASE_URL", "TAVILY_API_KEY", "LAKEBASE_INSTANCE_NAME", "AGENT_DATA_DIR"):
+    os.environ.pop(variable, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow store of the session's own."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts")))
+    os.environ["MLFLOW_EXPERIMENT_NAME"] = "tests"
+    yield uri
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real server, with the tables set up in its database `template`."""
+    from stateful_agent.settings import Settings
+    from stateful_agent.storage import EmbeddedPostgres, Storage
+
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
+    url = server.start()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE template")
+
+    async def set_up() -> None:
+        storage = Storage(Settings(database_url=in_database(url, "template")))
+        await storage.saver()
+        await storage.close()
+
+    import asyncio
+
+    asyncio.run(set_up())
+    yield url
+    server.stop()
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """The URL of a database of the test's own, with the tables in it."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
+        yield in_database(postgres, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def in_database(url: str, name: str) -> str:
+    return psycopg.conninfo.make_conninfo(url, dbname=name)
+
+
+@pytest.fixture
+def make_agent(database: str) -> Iterator[Callable[..., Any]]:
+    """Makes agents on the test's database: the built-in one, or one of another graph."""
+    from agent import LangGraphResponsesAgent, default_graph
+    from stateful_agent.settings import Settings
+
+    agents = []
+
+    def make(graph: Any = default_graph, **settings: Any) -> LangGraphResponsesAgent:
+        agent = LangGraphResponsesAgent(graph, Settings(**{"database_url": database} | settings))
+        agents.append(agent)
+        return agent
+
+    yield make
+    for agent in agents:
+        agent.close()
+
+
+@pytest.fixture
+def agent(make_agent: Callable[..., Any]) -> Any:
+    return make_agent()
+
+
+@pytest.fixture
+def rows(database: str) -> Callable[[], int]:
+    """Counts what is stored."""
+
+    def count() -> int:
+        with psycopg.connect(database) as connection:
+            tables = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+            return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)  # type: ignore[index, arg-type]
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def logged_model(tracking: str) -> str:
+    """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
+    secrets = {"DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none", "TAVILY_API_KEY": "tvly-5ecret"}
+    return log(ROOT / "agent.py", secrets)
+
+
+@pytest.fixture(scope="session")
+def slow_model(tracking: str) -> str:
+    """The folder of a logged agent that takes 3 s to answer."""
+    return log(ROOT / "tests" / "slow_agent.py", {})
+
+
+def log(agent_file: Path, environment: dict[str, str]) -> str:
+    path_file = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")).parent / f"{agent_file.stem}.path"
+    command = [sys.executable, "log_and_deploy.py", "log", "--agent", str(agent_file), "--path-file", str(path_file)]
+    subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True)
+    return path_file.read_text()
+
+
+@contextmanager
+def serving(model: str, cwd: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The server as `make serve` starts it, until it answers."""
+    command = [sys.executable, "-P", "-m", "stateful_agent.server", model, "--port", str(port)]
+    env = os.environ | {"PYTHONPATH": f"{model}/code"} | environment
+    with (cwd / "server.log").open("wb") as output:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output)
+        try:
+            for _ in range(300):
+                if process.poll() is not None:
+                    break
+                try:
+                    httpx.get(f"http://127.0.0.1:{port}/health")
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def say(agent: Any, text: str, **custom_inputs: Any) -> dict[str, Any]:
+    """One turn. Returns the response as JSON."""
+    request = {"input": [{"role": "user", "content": text}], "custom_inputs": custom_inputs}
+    return dict(agent.predict(request).model_dump(exclude_none=True))
+
+
+def text_of(response: dict[str, Any]) -> str:
+    """What the response says."""
+    return " ".join(item["content"][0]["text"] for item in response["output"] if item["type"] == "message")
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))

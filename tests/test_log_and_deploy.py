@@ -1,0 +1,104 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import pytest
+from conftest import ROOT
+from test_server import free_port
+
+from log_and_deploy import deployment, resources
+from stateful_agent.settings import Settings
+
+
+def test_the_logged_model_holds_no_secret_and_no_local_path(logged_model: str) -> None:
+    for file in Path(logged_model).rglob("*"):
+        if file.is_file() and file.suffix != ".pyc":
+            content = file.read_bytes()
+            for forbidden in (b"pa55word", b"tvly-5ecret", str(ROOT).encode()):
+                assert forbidden not in content, file
+
+
+def test_requirements_match_what_was_tested(logged_model: str) -> None:
+    logged = (Path(logged_model) / "requirements.txt").read_text()
+    pinned = (ROOT / "requirements.txt").read_text()
+    for package in ("mlflow", "langgraph", "langgraph-checkpoint-postgres", "databricks-langchain", "psycopg"):
+        line = next(line for line in pinned.splitlines() if line.startswith(f"{package}=="))
+        assert line in logged
+
+
+def test_the_logged_model_is_a_model_anywhere(logged_model: str, tmp_path: Path) -> None:
+    """Another process, another folder, its own embedded database; plain and streaming."""
+    code = """
+import sys, mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+say = lambda text: {"input": [{"role": "user", "content": text}], "custom_inputs": {"thread_id": "t"}}
+model.predict(say("I'm headed to SF!"))
+events = list(model.predict_stream(say("Where am I going?")))
+assert "SF" in events[-1]["response"]["output"][0]["content"][0]["text"]
+history = model.get_raw_model().get_checkpoint_history("t", 20)
+assert len(history) == 6, history
+"""
+    subprocess.run([sys.executable, "-P", "-c", code, logged_model], cwd=tmp_path, check=True)
+
+
+def test_mlflow_models_serve(logged_model: str, database: str, tmp_path: Path) -> None:
+    port = free_port()
+    command = ["mlflow", "models", "serve", "-m", logged_model, "-p", str(port), "--env-manager", "local"]
+    command[0] = str(Path(sys.executable).parent / "mlflow")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | {"DATABASE_URL": database, "PATH": path}
+    server = subprocess.Popen(command, cwd=tmp_path, env=env, start_new_session=True)
+    try:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=60, transport=httpx.HTTPTransport(retries=0)
+        ) as client:
+            wait_for(client)
+            body: dict[str, Any] = {"input": [{"role": "user", "content": "hello"}], "custom_inputs": {"thread_id": "t"}}
+            answer = client.post("/invocations", json=body)
+            assert answer.status_code == 200
+            assert answer.json()["custom_outputs"]["thread_id"] == "t"
+            body["custom_inputs"]["checkpoint_id"] = "x"
+            refused = client.post("/invocations", json=body)
+            assert refused.status_code == 404
+            assert "no such checkpoint" in refused.json()["message"]
+            assert "Traceback" not in refused.text
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+
+def wait_for(client: httpx.Client) -> None:
+    import time
+
+    for _ in range(600):
+        try:
+            client.get("/ping")
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail("mlflow models serve did not come up")
+
+
+def test_resources() -> None:
+    found = resources(Settings(agent_model="databricks:some-endpoint", lakebase_instance_name="some-lakebase"))
+    assert [resource.name for resource in found] == ["some-endpoint", "some-lakebase"]
+    assert resources(Settings(agent_model="openai:gpt-5")) == []
+
+
+def test_dry_run() -> None:
+    command = [sys.executable, "log_and_deploy.py", "deploy", "main.agents.stateful", "3", "--dry-run"]
+    env = os.environ | {"AGENT_MODEL": "databricks:some-endpoint", "TAVILY_API_KEY": "tvly-5ecret"}
+    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert json.loads(shown) == deployment("main.agents.stateful", "3", Settings(agent_model="databricks:some-endpoint"))
+    assert "some-endpoint" in shown
+    assert "5ecret" not in shown
+
+
+def test_register(logged_model: str, tracking: str) -> None:
+    version = mlflow.register_model(f"file://{logged_model}", "registered-agent")
+    assert version.version == "1" or version.version == 1
