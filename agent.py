@@ -8,7 +8,7 @@ import atexit
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import mlflow
 from langgraph.graph import StateGraph
@@ -30,7 +30,7 @@ from stateful_agent.storage import Storage, TurnSaver, at
 from stateful_agent.tools import agent_tools
 from stateful_agent.turn import Turn, accept, check_id, check_limit, check_size, mend, read_request
 
-Request = ResponsesAgentRequest | dict[str, Any]
+Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
 
@@ -145,7 +145,8 @@ class LangGraphResponsesAgent(ResponsesAgent):
         self, graph: Compiled, graph_input: dict[str, Any] | None, config: Any, events: ResponseEvents
     ) -> AsyncIterator[Event]:
         """Run the graph; when this ends, all of its checkpoints are on disk."""
-        async for message, metadata in graph.astream(graph_input, config, stream_mode="messages"):
+        chunks: AsyncIterator[Any] = graph.astream(graph_input, config, stream_mode="messages")
+        async for message, metadata in chunks:
             for event in events.feed(message, metadata["langgraph_checkpoint_ns"]):
                 yield event
 

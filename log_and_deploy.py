@@ -32,14 +32,21 @@ def log(settings: Settings, agent_file: Path) -> Any:
     """
     import mlflow  # seconds, which `--help` should not take
 
-    return mlflow.pyfunc.log_model(
+    agent_file = agent_file.resolve()
+    info = mlflow.pyfunc.log_model(
         name="stateful-agent",
-        python_model=str(agent_file.resolve()),
+        python_model=str(agent_file),
         code_paths=[str(ROOT / "agent.py"), str(ROOT / "stateful_agent")],
         pip_requirements=str(ROOT / "requirements.txt"),
         input_example=INPUT_EXAMPLE,
         resources=resources(settings),
     )
+    # MLflow notes the absolute path of the model's code here, and uses nothing of it but the file's name.
+    with tempfile.TemporaryDirectory() as folder:
+        mlmodel = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=folder)) / "MLmodel"
+        mlmodel.write_text(mlmodel.read_text().replace(str(agent_file), agent_file.name))
+        mlflow.MlflowClient().log_model_artifact(info.model_id, str(mlmodel))
+    return info
 
 
 def resources(settings: Settings) -> list[Any]:

@@ -148,4 +148,4 @@ def on_loop(
     async def hop(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.loop.arun(method(self, *args, **kwargs))
 
-    return hop
+    return hop  # type: ignore[return-value]  # `wraps` loses that the first argument is `self`

@@ -195,7 +195,7 @@ def _time_zone(place: str) -> str:
     known = {"sf": "America/Los_Angeles", "san francisco": "America/Los_Angeles", "la": "America/Los_Angeles"}
     wanted = place.replace(" ", "_").lower()
     zones = (zone for zone in sorted(zoneinfo.available_timezones()) if zone.lower().endswith(f"/{wanted}"))
-    return known.get(place.lower()) or next(zones, place)
+    return known.get(place.lower()) or (place if place == "UTC" else next(zones, place))
 
 
 def _report(messages: Sequence[BaseMessage]) -> str:
@@ -233,10 +233,10 @@ def _tool_names(kwargs: dict[str, Any]) -> set[str]:
 def _chunks(message: AIMessage) -> Iterator[ChatGenerationChunk]:
     """The message as a provider would stream it: word by word, then its tool calls."""
     for word in re.findall(r"\S+\s*", message.text):
-        yield ChatGenerationChunk(message=AIMessageChunk(word))
+        yield ChatGenerationChunk(message=AIMessageChunk(content=word))
     if message.tool_calls:
         calls = [
             tool_call_chunk(name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=index)
             for index, call in enumerate(message.tool_calls)
         ]
-        yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=calls))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=calls))

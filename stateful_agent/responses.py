@@ -54,7 +54,7 @@ class ResponseEvents:
                 yield from self._close()
         elif isinstance(message, AIMessage):
             whole = AIMessageChunk(
-                message.text,
+                content=message.text,
                 id=message.id,
                 tool_call_chunks=[
                     {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": n}

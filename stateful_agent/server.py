@@ -146,6 +146,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
     print(f"Loading {args.model} ...", flush=True)
+    mlflow.tracing.enable()  # takes a second, for which a first turn would block all others
     agent: Any = mlflow.pyfunc.load_model(args.model).get_raw_model()
     server = Server(
         uvicorn.Config(

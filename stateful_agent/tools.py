@@ -52,7 +52,7 @@ def web_search(api_key: SecretStr) -> BaseTool:
     """The same tool, on the web."""
     from langchain_tavily import TavilySearch  # takes two seconds, which only those who use it should pay
 
-    tavily = TavilySearch(tavily_api_key=api_key, max_results=3)
+    tavily = TavilySearch(tavily_api_key=api_key.get_secret_value(), max_results=3)
 
     def run(query: str) -> str:
         return _results(tavily.invoke({"query": query}))

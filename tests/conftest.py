@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +22,7 @@ for variable in ("AGENT_MODEL", "DATABASE_URL", "TAVILY_API_KEY", "LAKEBASE_INST
 
 
 @pytest.fixture(scope="session", autouse=True)
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An MLflow store of the session's own."""
     import mlflow
 
@@ -31,7 +32,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts")))
     os.environ["MLFLOW_EXPERIMENT_NAME"] = "tests"
-    yield uri
+    return uri
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         connection.execute("CREATE DATABASE template")
 
     async def set_up() -> None:
-        storage = Storage(Settings(database_url=in_database(url, "template")))
+        storage = Storage(Settings(database_url=SecretStr(in_database(url, "template"))))
         await storage.saver()
         await storage.close()
 
@@ -101,7 +102,7 @@ def rows(database: str) -> Callable[[], int]:
     def count() -> int:
         with psycopg.connect(database) as connection:
             tables = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
-            return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)  # type: ignore[index, arg-type]
+            return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)  # type: ignore[index]
 
     return count
 

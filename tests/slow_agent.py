@@ -21,9 +21,9 @@ class SlowModel(BaseChatModel):
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
         raise NotImplementedError("The engine is asynchronous")
 
-    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:  # type: ignore[override]
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         for n in range(30):
-            yield ChatGenerationChunk(message=AIMessageChunk(f"{n} "))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=f"{n} "))
             await asyncio.sleep(0.1)
 
 

@@ -92,7 +92,7 @@ class TestTurn:
     def test_a_trace_knows_its_thread(self, agent: Any) -> None:
         say(agent, "hello", thread_id="traced")
         mlflow.flush_trace_async_logging()
-        trace = mlflow.get_trace(mlflow.get_last_active_trace_id())  # type: ignore[arg-type]
+        trace = mlflow.get_trace(mlflow.get_last_active_trace_id())
         assert trace is not None
         assert trace.info.trace_metadata["mlflow.trace.session"] == "traced"
 
@@ -370,7 +370,7 @@ class TestFailingModel:
 
     def test_an_inner_failure_is_not(self, make_agent: Make) -> None:
         agent = make_agent(build_graph(Scripted(failure=RuntimeError("secret")), []))
-        with pytest.raises(errors.AgentError, match="error [0-9a-f]{12}") as caught:
+        with pytest.raises(errors.AgentError, match=r"error [0-9a-f]{12}") as caught:
             say(agent, "hello")
         assert "secret" not in str(caught.value)
 
@@ -429,11 +429,11 @@ class Scripted(BaseChatModel):
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
         raise NotImplementedError("The engine is asynchronous")
 
-    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:  # type: ignore[override]
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         if self.heard is not None:
             self.heard.append(messages)
         for word in self.words:
-            yield ChatGenerationChunk(message=AIMessageChunk(f"{word} "))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
             await asyncio.sleep(self.pause)
         if self.failure:
             raise self.failure

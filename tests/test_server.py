@@ -55,7 +55,7 @@ class TestOpenAIClient:
         events = list(client.responses.create(model="m", input="What is the weather in SF and LA?", stream=True))
         assert events[0].type == "response.created"
         assert events[-1].type == "response.completed"
-        assert events[-1].custom_outputs["checkpoint_id"]  # type: ignore[union-attr]
+        assert events[-1].custom_outputs["checkpoint_id"]  # type: ignore[attr-defined]
         assert [event.sequence_number for event in events] == list(range(len(events)))
 
     def test_stream_helper(self, client: openai.OpenAI) -> None:
@@ -154,20 +154,22 @@ def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with serving(logged_model, tmp_path, taken.getsockname()[1]) as process:
-            assert process.wait(30) == 1
+            assert process.wait(30) != 0
     assert "address already in use" in (tmp_path / "server.log").read_text()
 
 
-class TestSlowModel:
-    @pytest.fixture(scope="class")
-    def url(self, slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-        port = free_port()
-        with serving(slow_model, tmp_path_factory.mktemp("slow"), port):
-            yield f"http://127.0.0.1:{port}"
+@pytest.fixture(scope="module")
+def slow_url(slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A served agent whose model talks for 3 s."""
+    port = free_port()
+    with serving(slow_model, tmp_path_factory.mktemp("slow"), port):
+        yield f"http://127.0.0.1:{port}"
 
-    def test_a_slow_turn_blocks_nobody(self, url: str) -> None:
+
+class TestSlowModel:
+    def test_a_slow_turn_blocks_nobody(self, slow_url: str) -> None:
         async def scenario() -> float:
-            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=slow_url, timeout=30) as client:
                 turn = asyncio.create_task(client.post("/responses", json={"input": "count"}))
                 await asyncio.sleep(0.5)
                 started = time.monotonic()
@@ -179,7 +181,7 @@ class TestSlowModel:
 
         assert asyncio.run(scenario()) < 0.5
 
-    def test_200_streams_at_once(self, url: str) -> None:
+    def test_200_streams_at_once(self, slow_url: str) -> None:
         async def stream(client: httpx.AsyncClient, started: float) -> tuple[float, float]:
             first = 0.0
             async with client.stream("POST", "/responses", json={"input": "count", "stream": True}) as answer:
@@ -192,7 +194,7 @@ class TestSlowModel:
 
         async def scenario() -> list[tuple[float, float]]:
             limits = httpx.Limits(max_connections=None)
-            async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+            async with httpx.AsyncClient(base_url=slow_url, timeout=60, limits=limits) as client:
                 started = time.monotonic()
                 return await asyncio.gather(*(stream(client, started) for _ in range(200)))
 
@@ -201,4 +203,3 @@ class TestSlowModel:
         # Generous: the machine that runs the tests may be slow. README has the figures.
         assert max(first for first, _ in times) < 5
         assert max(done for _, done in times) < 15
-

@@ -1,0 +1,76 @@
+from typing import Any
+
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+
+from stateful_agent.graph import build_graph
+
+runs: list[str] = []
+
+
+@tool
+def works(name: str) -> str:
+    """Work."""
+    runs.append(name)
+    return f"{name} done"
+
+
+@tool
+def fails(name: str) -> str:
+    """Fail."""
+    raise ValueError("out of order")
+
+
+class Model(GenericFakeChatModel):
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+
+def call(name: str, n: int) -> ToolCall:
+    return ToolCall(name=name, args={"name": f"call {n}"}, id=f"c{n}", type="tool_call")
+
+
+def graph(*answers: AIMessage) -> Any:
+    return build_graph(Model(messages=iter(answers)), [works, fails]).compile(checkpointer=InMemorySaver())
+
+
+CONFIG: Any = {"configurable": {"thread_id": "t"}}
+GO = {"messages": [HumanMessage("go")]}
+
+
+def test_it_runs_the_tools_and_calls_the_model_again() -> None:
+    messages = graph(AIMessage("", tool_calls=[call("works", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
+    assert [type(message) for message in messages] == [HumanMessage, AIMessage, ToolMessage, AIMessage]
+
+
+def test_a_tool_that_raises_becomes_a_message_that_says_so() -> None:
+    messages = graph(AIMessage("", tool_calls=[call("fails", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
+    assert messages[2].status == "error"
+    assert "out of order" in messages[2].text
+
+
+def test_a_tool_that_does_not_exist_becomes_one_too() -> None:
+    messages = graph(AIMessage("", tool_calls=[call("missing", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
+    assert messages[2].status == "error"
+
+
+def test_each_call_is_a_task_of_its_own() -> None:
+    agent = graph(AIMessage("", tool_calls=[call("works", 1), call("works", 2)]), AIMessage("end"))
+    agent.invoke(GO, CONFIG, interrupt_before=["tools"])
+    assert agent.get_state(CONFIG).next == ("tools", "tools")
+
+
+def test_the_system_prompt_is_told_but_not_kept() -> None:
+    heard: list[Any] = []
+
+    class Listening(Model):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            heard.extend(messages)
+            return super()._generate(messages, *args, **kwargs)
+
+    agent = build_graph(Listening(messages=iter([AIMessage("end")])), [], "Be kind.").compile()
+    kept = agent.invoke(GO)["messages"]  # type: ignore[arg-type]
+    assert heard[0] == SystemMessage("Be kind.")
+    assert [type(message) for message in kept] == [HumanMessage, AIMessage]

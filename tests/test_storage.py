@@ -1,0 +1,89 @@
+import asyncio
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from conftest import in_database
+from pydantic import SecretStr
+
+from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
+from stateful_agent.settings import Settings
+from stateful_agent.storage import Storage
+
+
+def test_the_description_holds_no_secret() -> None:
+    storage = Storage(Settings(database_url=SecretStr("postgresql://me:pa55word@db.example/agents")))
+    assert storage.description == "PostgreSQL database 'agents' on db.example"
+    assert "pa55word" not in repr(storage._settings)
+
+
+def set_up(url: str, outcome: Any) -> None:
+    async def use() -> None:
+        storage = Storage(Settings(database_url=SecretStr(url)))
+        await storage.saver()
+        await storage.close()
+
+    asyncio.run(use())
+    outcome.put("ok")
+
+
+def test_many_processes_set_up_the_schema_at_once(postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty")
+    url = in_database(postgres, "empty")
+    spawn = multiprocessing.get_context("spawn")
+    outcome = spawn.Queue()
+    processes = [spawn.Process(target=set_up, args=(url, outcome)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
+def test_a_role_that_may_only_read_and_write_rows(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS writer")
+        connection.execute("CREATE ROLE writer LOGIN")
+        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer")
+
+    async def use() -> None:
+        storage = Storage(Settings(database_url=SecretStr(psycopg.conninfo.make_conninfo(database, user="writer"))))
+        saver = await storage.saver()
+        assert await saver.load("nowhere") is None
+        with pytest.raises(CheckpointNotFound):
+            await saver.load("nowhere", "nothing")
+        await storage.close()
+
+    asyncio.run(use())
+
+
+def test_unreachable_now_and_reachable_later(database: str) -> None:
+    async def use() -> None:
+        storage = Storage(Settings(database_url=SecretStr(database + " port=1"), database_timeout=0.3))
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await storage.saver()
+        storage._settings = Settings(database_url=SecretStr(database))
+        await storage.saver()
+        await storage.close()
+
+    asyncio.run(use())
+
+
+def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
+    async def use() -> None:
+        first, second = (Storage(Settings(agent_data_dir=tmp_path)) for _ in range(2))
+        await first.saver()
+        await second.saver()
+        await first.close()
+        await (await second.saver()).load("t")
+        await second.close()
+
+    asyncio.run(use())
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
