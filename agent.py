@@ -59,7 +59,8 @@ class LangGraphResponsesAgent(ResponsesAgent):
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:
         """Answer a request, token by token. See `apredict_stream`."""
-        yield from self.loop.iterate(self._speak(request))
+        for event in self.loop.iterate(self._speak(request)):
+            yield ResponsesAgentStreamEvent(**event)
 
     async def apredict(self, request: Request) -> ResponsesAgentResponse:
         """Answer a request, an MLflow `ResponsesAgentRequest` or its JSON form.
@@ -83,20 +84,24 @@ class LangGraphResponsesAgent(ResponsesAgent):
         Raises:
             AgentError: before the first event. Later, an `error` event ends the stream.
         """
-        async for event in self.loop.aiterate(self._speak(request)):
-            yield event
+        async for event in self.aevents(request):
+            yield ResponsesAgentStreamEvent(**event)
 
-    async def _speak(self, request: Request) -> AsyncIterator[ResponsesAgentStreamEvent]:
-        """The turn's events as MLflow's type. An error ends a stream that has begun with an event of its own."""
+    def aevents(self, request: Request) -> AsyncIterator[Event]:
+        """The events of `apredict_stream` as plain JSON objects, which costs the server half as much."""
+        return self.loop.aiterate(self._speak(request))
+
+    async def _speak(self, request: Request) -> AsyncIterator[Event]:
+        """The turn's events. An error ends a stream that has begun with an event of its own."""
         begun = 0
         try:
             async for event in self._turn(request):
                 begun += 1
-                yield ResponsesAgentStreamEvent(**event)
+                yield event
         except AgentError as error:
             if not begun:
                 raise
-            yield ResponsesAgentStreamEvent(**error_event(error, sequence_number=begun))
+            yield error_event(error, sequence_number=begun)
 
     async def _turn(self, request: Request) -> AsyncIterator[Event]:
         """One turn, from the request to the disk and back."""
@@ -120,7 +125,8 @@ class LangGraphResponsesAgent(ResponsesAgent):
                 yield event
             return
 
-        mlflow.update_current_trace(metadata={"mlflow.trace.session": turn.thread_id})
+        if mlflow.get_current_active_span():  # not all turns are traced
+            mlflow.update_current_trace(metadata={"mlflow.trace.session": turn.thread_id})
         saver = await self.storage.saver()
         base = await saver.load(turn.thread_id, turn.checkpoint_id)
         graph = self._graph_with(saver)

@@ -6,7 +6,6 @@ MLflow's own `AgentServer` has the same routes but answers every error with 500,
 """
 
 import argparse
-import asyncio
 import json
 import logging
 import os
@@ -43,7 +42,7 @@ def create_app(agent: Any) -> FastAPI:
         if not stream:
             response = await agent.apredict(body)
             return JSONResponse(response.model_dump(exclude_none=True))
-        events = agent.apredict_stream(body)
+        events = agent.aevents(body)
         first = await anext(events)  # whatever fails before it has a status of its own
         return StreamingResponse(server_sent(first, events), media_type="text/event-stream")
 
@@ -99,7 +98,7 @@ async def server_sent(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[str
 
 def as_line(event: Any) -> str:
     """One server-sent event."""
-    return f"data: {event.model_dump_json(exclude_none=True)}\n\n"
+    return f"data: {json.dumps(event)}\n\n"
 
 
 WELCOME = """
@@ -146,6 +145,8 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
     print(f"Loading {args.model} ...", flush=True)
+    # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
+    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
     mlflow.tracing.enable()  # takes a second, for which a first turn would block all others
     agent: Any = mlflow.pyfunc.load_model(args.model).get_raw_model()
     server = Server(
@@ -166,7 +167,7 @@ def main() -> None:
         python=os.path.relpath(sys.executable),
     )
     try:
-        asyncio.run(server.serve())
+        server.run()
     except KeyboardInterrupt:
         print("Stopped.")
     if not server.started:

@@ -71,6 +71,6 @@ def test_the_system_prompt_is_told_but_not_kept() -> None:
             return super()._generate(messages, *args, **kwargs)
 
     agent = build_graph(Listening(messages=iter([AIMessage("end")])), [], "Be kind.").compile()
-    kept = agent.invoke(GO)["messages"]  # type: ignore[arg-type]
+    kept = agent.invoke({"messages": [HumanMessage("go")]})["messages"]
     assert heard[0] == SystemMessage("Be kind.")
     assert [type(message) for message in kept] == [HumanMessage, AIMessage]
