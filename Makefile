@@ -4,6 +4,7 @@ PORT ?= 8000
 
 BIN := .venv/bin
 CODE := agent.py $(wildcard stateful_agent/*.py)
+export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/.local/mlflow.db
 
 help:  ## Show what there is to make
@@ -31,7 +32,7 @@ requirements: .venv/bin/uv  ## Resolve pyproject.toml into the pinned requiremen
 	  -c requirements.txt -o requirements-dev.txt --custom-compile-command "make requirements"
 
 clean:  ## Remove the environment, the logged models, and the conversations
-	rm -rf .venv .local
+	rm -rf .venv .local mlruns
 
 .local/model: .venv/ready $(CODE) log_and_deploy.py
 	@mkdir -p .local

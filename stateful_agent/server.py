@@ -37,7 +37,7 @@ def create_app(agent: Any) -> FastAPI:
     async def respond(request: Request) -> Response:
         body = await read_json(request, agent.settings.max_input_bytes)
         stream = body.pop("stream", None)
-        if stream not in (None, True, False):
+        if not (stream is None or isinstance(stream, bool)):
             raise InvalidRequest("stream must be true or false.", param="stream")
         if not stream:
             response = await agent.apredict(body)

@@ -63,7 +63,7 @@ class Storage:
             last = self._embedded is not None and await _is_alone(pool)
             await pool.close()
             if self._embedded is not None and last:
-                self._embedded.stop()
+                await asyncio.to_thread(self._embedded.stop)
 
     async def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()
@@ -199,13 +199,16 @@ async def _is_set_up(connection: psycopg.AsyncConnection[DictRow]) -> bool:
 
 
 async def _is_alone(pool: Pool) -> bool:
-    """Whether no other process is connected to this server."""
+    """Whether no other agent is connected to this server, or it no longer answers anybody."""
     others = """
         SELECT count(*) FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND application_name <> current_setting('application_name')
     """
-    async with pool.connection() as connection:
-        return await _ask(connection, others) == 0
+    try:
+        async with pool.connection(timeout=1) as connection:
+            return bool(await _ask(connection, others) == 0)
+    except (psycopg.OperationalError, PoolTimeout):
+        return True
 
 
 async def _ask(connection: psycopg.AsyncConnection[DictRow], query: Any, *args: Any) -> Any:

@@ -102,6 +102,7 @@ class TestRoutes:
             '{"input": []}',
             '{"input": 5}',
             '{"input": "a", "stream": "false"}',
+            '{"input": "a", "stream": 1}',
             '{"input": [{"role": "robot", "content": "x"}]}',
             '{"input": "a", "custom_inputs": "x"}',
             '{"input": "a", "custom_inputs": {"thread_id": "\\ud800"}}',

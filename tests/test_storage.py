@@ -76,6 +76,22 @@ def test_unreachable_now_and_reachable_later(database: str) -> None:
     asyncio.run(use())
 
 
+def test_closing_after_the_embedded_server_was_killed(tmp_path: Path) -> None:
+    async def use() -> None:
+        storage = Storage(Settings(agent_data_dir=tmp_path))
+        await storage.saver()
+        for process in servers(tmp_path):
+            process.kill()
+        await storage.close()
+
+    asyncio.run(use())
+
+
+def servers(folder: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
+
+
 def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
     async def use() -> None:
         first, second = (Storage(Settings(agent_data_dir=tmp_path)) for _ in range(2))
@@ -86,4 +102,4 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
         await second.close()
 
     asyncio.run(use())
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert servers(tmp_path) == []
