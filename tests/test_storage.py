@@ -76,17 +76,6 @@ def test_unreachable_now_and_reachable_later(database: str) -> None:
     asyncio.run(use())
 
 
-def test_closing_after_the_embedded_server_was_killed(tmp_path: Path) -> None:
-    async def use() -> None:
-        storage = Storage(Settings(agent_data_dir=tmp_path))
-        await storage.saver()
-        for process in servers(tmp_path):
-            process.kill()
-        await storage.close()
-
-    asyncio.run(use())
-
-
 def servers(folder: Path) -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline"])
     return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
