@@ -63,7 +63,7 @@ class Storage:
             last = self._embedded is not None and await _is_alone(pool)
             await pool.close()
             if self._embedded is not None and last:
-                await asyncio.to_thread(self._embedded.stop)
+                self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
 
     async def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()

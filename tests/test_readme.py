@@ -5,6 +5,7 @@ from pathlib import Path
 
 from conftest import ROOT, serving
 from test_server import free_port
+from test_storage import servers
 
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
@@ -27,3 +28,4 @@ def test_time_travel_in_python_works_as_written(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SNIPPETS[2]]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert "You said you are going to SF." in done.stdout
+    assert servers(tmp_path) == []  # a script that ends takes its database along
