@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -158,7 +157,3 @@ def say(agent: Any, text: str, **custom_inputs: Any) -> dict[str, Any]:
 def text_of(response: dict[str, Any]) -> str:
     """What the response says."""
     return " ".join(item["content"][0]["text"] for item in response["output"] if item["type"] == "message")
-
-
-def as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
