@@ -14,6 +14,7 @@ from mlflow.protos.databricks_pb2 import (
     INTERNAL_ERROR,
     INVALID_PARAMETER_VALUE,
     REQUEST_LIMIT_EXCEEDED,
+    RESOURCE_CONFLICT,
     RESOURCE_DOES_NOT_EXIST,
     TEMPORARILY_UNAVAILABLE,
 )
@@ -78,6 +79,15 @@ class CheckpointNotFound(ThreadNotFound):
     """There is no such checkpoint in this thread: take an id from the thread's checkpoint history."""
 
     code = "checkpoint_not_found"
+
+
+class ThreadDeleted(AgentError):
+    """The thread was deleted while this turn ran: nothing more of it was kept."""
+
+    status = 409
+    code = "thread_deleted"
+    type = "conflict_error"
+    mlflow_code = RESOURCE_CONFLICT
 
 
 class ModelRateLimited(AgentError):

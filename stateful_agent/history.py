@@ -3,15 +3,57 @@
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
+from langgraph._internal._typing import MISSING
+from langgraph.checkpoint.base import Checkpoint
+from langgraph.constants import TASKS
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
 from stateful_agent.errors import InvalidRequest, ThreadNotFound
 from stateful_agent.messages import check_pairs, text_of
-from stateful_agent.storage import at
+from stateful_agent.saver import Labels, at
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+def label(graph: Graph, checkpoint: Checkpoint, metadata: Labels, parent: Labels | None) -> Labels:
+    """What is noted beside a checkpoint, so that listing it needs neither its messages nor the graph."""
+    values = checkpoint["channel_values"]
+    messages = values.get("messages") or []
+    pending = next_nodes(graph, checkpoint)
+    before: Labels = {"turn": 0, "next_nodes": []} | (parent or {})
+    asked = metadata["source"] == "input" and before["next_nodes"] != ["__start__"]  # that would be asked again
+    begins = asked or (pending and not before["next_nodes"])
+    return {
+        "turn": before["turn"] + 1 if begins else before["turn"],
+        "nodes": before["next_nodes"] if metadata["source"] == "loop" else [],
+        "next_nodes": pending,
+        "message_count": len(messages),
+        "last_message": shown(messages[-1]) if messages else None,
+    }
+
+
+def next_nodes(graph: Graph, checkpoint: Checkpoint) -> list[str]:
+    """The steps that would run next from a checkpoint: one per tool call, then those whose trigger they have not seen.
+
+    The same as LangGraph's `get_state(...).next`, without reading the state.
+    """
+    values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+
+    def is_due(name: str, trigger: str) -> bool:
+        seen = checkpoint["versions_seen"].get(name, {}).get(trigger)
+        new = trigger in versions and (seen is None or versions[trigger] > seen)  # type: ignore[operator]
+        channel: Any = graph.channels[trigger]
+        return new and bool(channel.from_checkpoint(values.get(trigger, MISSING)).is_available())
+
+    sent = [send.node for send in values.get(TASKS, ())]
+    return sent + [name for name, node in graph.nodes.items() if any(is_due(name, t) for t in node.triggers)]
+
+
+def shown(message: BaseMessage) -> str:
+    """The beginning of what a message says, in characters that the database can hold in JSON."""
+    return text_of(message.content)[:100].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 async def checkpoint_history(graph: Graph, thread_id: str, limit: int, before: str | None) -> list[dict[str, Any]]:

@@ -63,6 +63,12 @@ class AgentLoop:
 
     async def aiterate(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
         """The same for a caller with an event loop of its own."""
+        async for batch in self.abatches(source):
+            for item in batch:
+                yield item
+
+    async def abatches(self, source: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+        """The same in batches of all that has come up: when there is much to do, one hop takes many items along."""
         items: asyncio.Queue[T | _End] = asyncio.Queue()
         here, loop = asyncio.get_running_loop(), self._current()
         if loop is here:
@@ -74,9 +80,15 @@ class AgentLoop:
                     here.call_soon_threadsafe(items.put_nowait, item)
 
             loop.call_soon_threadsafe(self._spawn, _pump(source, deliver))
-        while not isinstance(item := await items.get(), _End):
-            yield item
-        item.raise_error()
+        while True:
+            arrived = [await items.get()]
+            while not items.empty():
+                arrived.append(items.get_nowait())
+            if batch := [item for item in arrived if not isinstance(item, _End)]:
+                yield batch
+            if isinstance(end := arrived[-1], _End):
+                end.raise_error()
+                return
 
     async def cancel_work(self) -> None:
         """End what is still running here; its callers get `ShuttingDown`."""

@@ -6,10 +6,12 @@ MLflow's own `AgentServer` has the same routes but answers every error with 500,
 """
 
 import argparse
+import gc
 import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +22,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(agent: Any) -> FastAPI:
@@ -42,9 +46,9 @@ def create_app(agent: Any) -> FastAPI:
         if not stream:
             response = await agent.apredict(body)
             return JSONResponse(response.model_dump(exclude_none=True))
-        events = agent.aevents(body)
-        first = await anext(events)  # whatever fails before it has a status of its own
-        return StreamingResponse(server_sent(first, events), media_type="text/event-stream")
+        batches = agent.aevents(body)
+        first = await anext(batches)  # whatever fails before it has a status of its own
+        return StreamingResponse(server_sent(first, batches), media_type="text/event-stream")
 
     for path in ("/responses", "/v1/responses", "/invocations"):
         app.add_api_route(path, respond, methods=["POST"], response_model=None)
@@ -88,17 +92,17 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     return parsed
 
 
-async def server_sent(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[str]:
-    """Response events as server-sent events."""
-    yield as_line(first)
-    async for event in rest:
-        yield as_line(event)
+async def server_sent(first: list[Any], rest: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
+    """Batches of response events as server-sent events."""
+    yield as_lines(first)
+    async for batch in rest:
+        yield as_lines(batch)
     yield "data: [DONE]\n\n"
 
 
-def as_line(event: Any) -> str:
-    """One server-sent event."""
-    return f"data: {json.dumps(event)}\n\n"
+def as_lines(events: list[Any]) -> str:
+    """Server-sent events."""
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events)
 
 
 WELCOME = """
@@ -135,6 +139,18 @@ class Server(uvicorn.Server):
             print(self.welcome, flush=True)
 
 
+def pin_experiment() -> None:
+    """Look up once where traces go: MLflow would ask its store again for each turn, and hold up all the others."""
+    name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    try:
+        if name or experiment_id:
+            mlflow.set_experiment(name, experiment_id=None if name else experiment_id)
+        elif not mlflow.get_tracking_uri().startswith("databricks"):  # which has no default one
+            mlflow.set_experiment("Default")
+    except Exception as error:
+        logger.warning("The experiment for traces cannot be looked up: %s", error)
+
+
 def main() -> None:
     """Load a logged model and serve it."""
     parser = argparse.ArgumentParser(prog="python -m stateful_agent.server", description=main.__doc__)
@@ -148,7 +164,12 @@ def main() -> None:
     # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
     os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
     mlflow.tracing.enable()  # takes a second, for which a first turn would block all others
+    threading.Thread(target=pin_experiment, daemon=True).start()  # may wait for a tracking server that is away
     agent: Any = mlflow.pyfunc.load_model(args.model).get_raw_model()
+    # What was imported stays for ever. Looking through it for garbage would hold up every stream, again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     server = Server(
         uvicorn.Config(
             create_app(agent),

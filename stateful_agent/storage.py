@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
+from stateful_agent.errors import StorageUnavailable
 from stateful_agent.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,13 +44,22 @@ class Storage:
             return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
         return f"embedded PostgreSQL in {self._settings.agent_data_dir / 'postgres'}"
 
-    async def saver(self) -> "TurnSaver":
-        """A saver of its own for each turn: a shared one's lock would serialise the whole pool.
+    async def pool(self) -> Pool:
+        """The pool of connections, open.
 
         Raises:
             StorageUnavailable: the database cannot be reached.
         """
-        return TurnSaver(await self._pool())
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._loop is not loop:  # another loop: after a fork, or a closed server
+            self._loop, self._opening = loop, loop.create_task(self._open())
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._opening is opening:  # the next request tries again
+                self._opening = None
+            raise
 
     async def close(self) -> None:
         """Close the pool, and stop the embedded server if nobody else uses it."""
@@ -64,18 +71,6 @@ class Storage:
             await pool.close()
             if self._embedded is not None and last:
                 self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
-
-    async def _pool(self) -> Pool:
-        loop = asyncio.get_running_loop()
-        if self._opening is None or self._loop is not loop:  # another loop: after a fork, or a closed server
-            self._loop, self._opening = loop, loop.create_task(self._open())
-        opening = self._opening
-        try:
-            return await asyncio.shield(opening)
-        except Exception:
-            if self._opening is opening:  # the next request tries again
-                self._opening = None
-            raise
 
     async def _open(self) -> Pool:
         if self._settings.database_url:
@@ -105,62 +100,6 @@ class Storage:
         return pool
 
 
-class TurnSaver(AsyncPostgresSaver):
-    """LangGraph's saver, for one turn: it reads the checkpoint that the turn continues from once, and remembers
-    the last one that the turn itself has written."""
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(pool)
-        self.base: CheckpointTuple | None = None
-        self.last_checkpoint_id: str | None = None
-
-    async def load(self, thread_id: str, checkpoint_id: str | None = None) -> CheckpointTuple | None:
-        """Read where the turn continues from: the checkpoint, else the head; `None` if the thread is new.
-
-        LangGraph would take an unknown checkpoint for an empty conversation and make that the thread's head.
-
-        Raises:
-            CheckpointNotFound: the thread has no such checkpoint.
-        """
-        self.base = await self.aget_tuple(at(thread_id, checkpoint_id))
-        if self.base is None and checkpoint_id is not None:
-            raise CheckpointNotFound(param="checkpoint_id")
-        return self.base
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        if (
-            self.base is not None
-            and self.last_checkpoint_id is None
-            and not config["configurable"].get("checkpoint_ns")
-        ):
-            return self.base
-        async with unavailable_as_503():
-            return await super().aget_tuple(config)
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        async with unavailable_as_503():
-            stored = await super().aput(config, checkpoint, metadata, new_versions)
-        if not config["configurable"].get("checkpoint_ns"):  # a subgraph's checkpoints are not the thread's
-            self.last_checkpoint_id = checkpoint["id"]
-        return stored
-
-    async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
-        async with unavailable_as_503():
-            await super().aput_writes(*args, **kwargs)
-
-
-def at(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
-    """The LangGraph config that names a checkpoint of a thread, or its head."""
-    place = {"thread_id": thread_id, "checkpoint_ns": ""}
-    return {"configurable": place | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
-
-
 @asynccontextmanager
 async def unavailable_as_503() -> AsyncIterator[None]:
     """Turn a failing connection into the error that tells the caller to try again."""
@@ -171,11 +110,26 @@ async def unavailable_as_503() -> AsyncIterator[None]:
         raise StorageUnavailable() from error
 
 
+# Beside LangGraph's tables, what they do not say: which threads there are. It begins with those that are there.
+THREADS = """
+    CREATE TABLE IF NOT EXISTS agent_threads (
+        thread_id text PRIMARY KEY,
+        generation uuid NOT NULL DEFAULT gen_random_uuid(),
+        created_at timestamptz NOT NULL DEFAULT now(),
+        updated_at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX IF NOT EXISTS agent_threads_updated_at ON agent_threads (updated_at);
+    INSERT INTO agent_threads (thread_id, created_at, updated_at)
+    SELECT thread_id, min((checkpoint->>'ts')::timestamptz), max((checkpoint->>'ts')::timestamptz)
+    FROM checkpoints WHERE checkpoint_ns = '' GROUP BY thread_id
+    ON CONFLICT DO NOTHING
+"""
+
 SET_UP_LOCK = 0x7374617465  # any constant: whoever holds it may change the schema
 
 
 async def set_up(pool: Pool) -> None:
-    """Create LangGraph's tables, once, however many processes come here at the same time.
+    """Create LangGraph's tables and ours, once, however many processes come here at the same time.
 
     The lock is polled: LangGraph builds indexes concurrently, and that waits for whoever waits for a lock.
     """
@@ -187,12 +141,13 @@ async def set_up(pool: Pool) -> None:
         try:
             if not await _is_set_up(connection):
                 await AsyncPostgresSaver(connection).setup()
+                await connection.execute(THREADS)
         finally:
             await _ask(connection, "SELECT pg_advisory_unlock(%s)", SET_UP_LOCK)
 
 
 async def _is_set_up(connection: psycopg.AsyncConnection[DictRow]) -> bool:
-    if await _ask(connection, "SELECT to_regclass('checkpoint_migrations')") is None:
+    if await _ask(connection, "SELECT to_regclass('agent_threads')") is None:  # made last
         return False
     version = await _ask(connection, "SELECT max(v) FROM checkpoint_migrations")
     return version is not None and version >= len(AsyncPostgresSaver.MIGRATIONS) - 1

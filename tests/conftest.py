@@ -47,7 +47,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     async def set_up() -> None:
         storage = Storage(Settings(database_url=SecretStr(in_database(url, "template"))))
-        await storage.saver()
+        await storage.pool()
         await storage.close()
 
     import asyncio

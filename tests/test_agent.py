@@ -4,18 +4,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import mlflow
 import pytest
 from conftest import ROOT, say, text_of
 from langchain.agents import create_agent
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
+from scripted import Scripted
 
 from stateful_agent import errors
 from stateful_agent.graph import build_graph
@@ -111,9 +110,9 @@ class TestTurn:
         assert time.monotonic() - started < 0.05
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
+            time.sleep(0.05)
             if agent.get_checkpoint_history("t", 1)[0]["last_message"] == "one two three ":
                 return
-            time.sleep(0.05)
         pytest.fail("the turn was not stored")
 
     def test_first_delta_leaves_before_the_model_has_finished(self, make_agent: Make) -> None:
@@ -405,39 +404,6 @@ class TestInputReachesTheModel:
         agent = make_agent(build_graph(Scripted("ok", heard=heard), []))
         agent.predict({"input": [{"role": "user", "content": content}]})
         assert [message.content for message in heard[0]] == [heard_as]
-
-
-class Scripted(BaseChatModel):
-    """A model that says its words, notes what it hears, and may fail after that."""
-
-    words: tuple[str, ...] = ()
-    pause: float = 0
-    failure: Any = None
-    heard: Any = None
-    finished: bool = False
-
-    def __init__(self, *words: str, **fields: Any) -> None:
-        super().__init__(words=words, **fields)  # type: ignore[call-arg]
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
-        return self
-
-    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        raise NotImplementedError("The engine is asynchronous")
-
-    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        if self.heard is not None:
-            self.heard.append(messages)
-        for word in self.words:
-            yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
-            await asyncio.sleep(self.pause)
-        if self.failure:
-            raise self.failure
-        self.finished = True
 
 
 @tool

@@ -10,6 +10,7 @@ from conftest import in_database
 from pydantic import SecretStr
 
 from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
+from stateful_agent.saver import TurnSaver
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
 
@@ -23,7 +24,7 @@ def test_the_description_holds_no_secret() -> None:
 def set_up(url: str, outcome: Any) -> None:
     async def use() -> None:
         storage = Storage(Settings(database_url=SecretStr(url)))
-        await storage.saver()
+        await storage.pool()
         await storage.close()
 
     asyncio.run(use())
@@ -54,7 +55,7 @@ def test_a_role_that_may_only_read_and_write_rows(database: str) -> None:
 
     async def use() -> None:
         storage = Storage(Settings(database_url=SecretStr(psycopg.conninfo.make_conninfo(database, user="writer"))))
-        saver = await storage.saver()
+        saver = TurnSaver(await storage.pool(), lambda *_: {})
         assert await saver.load("nowhere") is None
         with pytest.raises(CheckpointNotFound):
             await saver.load("nowhere", "nothing")
@@ -68,9 +69,9 @@ def test_unreachable_now_and_reachable_later(database: str) -> None:
         storage = Storage(Settings(database_url=SecretStr(database + " port=1"), database_timeout=0.3))
         for _ in range(2):
             with pytest.raises(StorageUnavailable):
-                await storage.saver()
+                await storage.pool()
         storage._settings = Settings(database_url=SecretStr(database))
-        await storage.saver()
+        await storage.pool()
         await storage.close()
 
     asyncio.run(use())
@@ -84,10 +85,10 @@ def servers(folder: Path) -> list[psutil.Process]:
 def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
     async def use() -> None:
         first, second = (Storage(Settings(agent_data_dir=tmp_path)) for _ in range(2))
-        await first.saver()
-        await second.saver()
+        await first.pool()
+        await second.pool()
         await first.close()
-        await (await second.saver()).load("t")
+        await TurnSaver(await second.pool(), lambda *_: {}).load("t")
         await second.close()
 
     asyncio.run(use())

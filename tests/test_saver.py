@@ -1,0 +1,75 @@
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from conftest import say
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from scripted import Scripted
+
+from stateful_agent.errors import ThreadDeleted
+from stateful_agent.graph import build_graph
+from stateful_agent.saver import at
+
+Make = Callable[..., Any]
+
+
+def begin(agent: Any, thread_id: str) -> Any:
+    """A stream that has said its first word."""
+    stream = agent.predict_stream({"input": [{"role": "user", "content": "go"}], "custom_inputs": {"thread_id": "t"}})
+    while next(stream).type != "response.output_text.delta":
+        pass
+    return stream
+
+
+def test_any_langgraph_tool_can_read_what_is_stored(agent: Any, database: str) -> None:
+    say(agent, "Weather in SF and LA?", thread_id="t")
+
+    async def read() -> None:
+        async with AsyncPostgresSaver.from_conn_string(database) as theirs:
+            stored = [found async for found in theirs.alist(at("t"))]
+        _, ours = await agent._graph_on_disk()
+        assert [await ours._read(found.config) for found in stored] == stored
+        assert len(stored) == 5
+
+    asyncio.run(agent.loop.arun(read()))
+
+
+def test_a_one_step_turn_reads_once_and_writes_twice(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = make_agent(build_graph(Scripted("one", pause=0.2), []))
+    agent.open()
+    statements: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    def counted(cursor: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        statements.append(query.split()[0])
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
+    say(agent, "hello", thread_id="t")
+    say(agent, "hello", thread_id="t")
+    assert statements == ["SELECT", "WITH", "WITH"] * 2
+
+
+def test_connections_that_break_while_the_model_talks(make_agent: Make, database: str, postgres: str) -> None:
+    agent = make_agent(build_graph(Scripted("one", "two", "three", pause=0.2), []))
+    stream = begin(agent, "t")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+    assert list(stream)[-1].type == "response.completed"
+    assert agent.get_checkpoint_history("t")[0]["last_message"] == "one two three "
+
+
+def test_a_deleted_thread_does_not_come_back(make_agent: Make, database: str, rows: Callable[[], int]) -> None:
+    agent = make_agent(build_graph(Scripted("one", "two", "three", pause=0.2), []))
+    stream = begin(agent, "t")
+    while not rows():
+        time.sleep(0.01)
+    with psycopg.connect(database, autocommit=True) as connection:
+        for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "agent_threads"):
+            connection.execute(f"DELETE FROM {table}")
+    assert list(stream)[-1].code == ThreadDeleted.code
+    assert rows() == 0
