@@ -232,7 +232,8 @@ class LangGraphResponsesAgent(ResponsesAgent):
 
     def close(self) -> None:
         """End what runs, and close the database. The agent opens again at its next use."""
-        self.loop.run(self.aclose())
+        if self.loop.is_started:  # when the interpreter exits, it starts no more threads
+            self.loop.run(self.aclose())
 
     @on_loop
     async def aclose(self) -> None:

@@ -35,6 +35,11 @@ class AgentLoop:
         with self._lock:
             self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
 
+    @property
+    def is_started(self) -> bool:
+        """Whether anything can be running here: it begins at the first use, and anew in a forked child."""
+        return self._loop is not None and not self._loop.is_closed() and self._pid == os.getpid()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do `work` on the agent's loop and wait for its result."""
         loop = self._current()
@@ -99,10 +104,10 @@ class AgentLoop:
 
     def _current(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            # A fork copies the object but not the thread: the child begins anew.
-            if self._loop is None or self._loop.is_closed() or self._pid != os.getpid():
+            if not self.is_started:  # a fork copies the object but not the thread
                 self._loop, self._pid, self._tasks = asyncio.new_event_loop(), os.getpid(), set()
                 threading.Thread(target=self._loop.run_forever, name="agent-loop", daemon=True).start()
+            assert self._loop is not None
             return self._loop
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

