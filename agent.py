@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeAlias
 
 import mlflow
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from mlflow.entities import SpanType
@@ -23,25 +24,28 @@ from stateful_agent import history
 from stateful_agent.errors import AgentError, NothingToResume, typed
 from stateful_agent.graph import build_graph
 from stateful_agent.loop import AgentLoop, on_loop
-from stateful_agent.messages import to_messages
+from stateful_agent.messages import unanswered_calls
 from stateful_agent.models import chat_model
 from stateful_agent.responses import Event, ResponseEvents, error_event
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
+from stateful_agent.threads import place_of_response
+from stateful_agent.time_travel import Compiled, TimeTravel
 from stateful_agent.tools import agent_tools
-from stateful_agent.turn import Turn, accept, check_id, check_limit, check_size, mend, read_request
+from stateful_agent.transcript import continuation
+from stateful_agent.turn import Turn, accept, mend, operation_of, read_request, stored_messages
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
-Compiled = CompiledStateGraph[Any, Any, Any, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
 
 
-class LangGraphResponsesAgent(ResponsesAgent):
+class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     """Any LangGraph graph whose state has `messages`, as a model that remembers, forks and travels in time.
 
     Every method comes twice: as a coroutine named `a...`, and plain, for callers from any thread or notebook. All
-    of the work is done on one event loop that the agent owns.
+    of the work is done on one event loop that the agent owns. The methods of `TimeTravel` can be called in a request
+    as well: `custom_inputs` with an `operation`, their arguments beside it.
     """
 
     def __init__(self, graph: Graph | Callable[[], Graph], settings: Settings | None = None) -> None:
@@ -69,7 +73,7 @@ class LangGraphResponsesAgent(ResponsesAgent):
 
         `custom_inputs` may hold the `thread_id` of a conversation to continue and a `checkpoint_id` in it to continue
         from; without input, what was pending there runs again. `custom_outputs` holds the `thread_id`, the turn's own
-        last `checkpoint_id`, and the `parent_checkpoint_id` that it continued from.
+        last `checkpoint_id`, and the `parent_checkpoint_id` that it continued from; or the `result` of an operation.
 
         Raises:
             AgentError: one of its subclasses in `errors.py` says what was wrong and what to do.
@@ -110,9 +114,14 @@ class LangGraphResponsesAgent(ResponsesAgent):
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(request)
             span.set_inputs(request.model_dump(exclude_none=True))
-            turn = accept(request, max_input_bytes=self.settings.max_input_bytes)
             events = ResponseEvents(f"resp_{uuid.uuid4().hex}", int(time.time()), "stateful-agent")
             try:
+                if operation := operation_of(request):
+                    custom_outputs = {"result": await self.aoperate(*operation)}
+                    for event in events.complete(custom_outputs):
+                        yield event
+                    return
+                turn = accept(request, max_input_bytes=self.settings.max_input_bytes)
                 async for event in self._run(turn, events):
                     yield event
             except Exception as error:
@@ -127,91 +136,69 @@ class LangGraphResponsesAgent(ResponsesAgent):
                 yield event
             return
 
+        graph, saver = await self.graph_on_disk()
+        config, graph_input = await self._begin(turn, graph, saver)
+        thread_id = config["configurable"]["thread_id"]
         if mlflow.get_current_active_span():  # not all turns are traced
-            mlflow.update_current_trace(metadata={"mlflow.trace.session": turn.thread_id})
-        graph, saver = await self._graph_on_disk()
-        base = await saver.load(turn.thread_id, turn.checkpoint_id)
-        config = at(turn.thread_id, turn.checkpoint_id)
-        if turn.messages:
-            unfinished = mend(base, at_head=turn.checkpoint_id is None) if base else []
-            graph_input = {"messages": [*unfinished, *turn.messages]}
-        else:
-            graph_input = None  # whatever is pending there runs
-            if turn.checkpoint_id is None and not (base and (await graph.aget_state(config)).tasks):
-                raise NothingToResume(param="input")
+            mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
+        config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
         try:
             async for event in self._stream(graph, graph_input, config, events):
                 yield event
         finally:
             await saver.flush()
 
-        custom_outputs = {"thread_id": turn.thread_id, "checkpoint_id": saver.last_checkpoint_id}
-        if base:
-            custom_outputs["parent_checkpoint_id"] = base.config["configurable"]["checkpoint_id"]
+        custom_outputs = {"thread_id": thread_id, "checkpoint_id": saver.last_checkpoint_id}
+        if saver.base:
+            custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
         for event in events.complete(custom_outputs):
             yield event
 
+    async def _begin(
+        self, turn: Turn, graph: Compiled, saver: TurnSaver
+    ) -> tuple[RunnableConfig, dict[str, Any] | None]:
+        """Load where the turn continues from. Returns that place, and the graph's input: `None` for a replay."""
+        pool = await self.storage.pool()
+        thread_id, checkpoint_id = str(turn.thread_id), turn.checkpoint_id
+        if turn.previous_response_id:
+            thread_id, checkpoint_id = await place_of_response(pool, turn.previous_response_id)
+        base = await saver.load(thread_id, checkpoint_id)
+        if base is None:
+            if not turn.messages:
+                raise NothingToResume(param="input")
+            return at(thread_id), {"messages": turn.messages}
+
+        results = list(stored_messages(base))
+        said = base.checkpoint["channel_values"].get("messages", [])
+        if not turn.messages:
+            if checkpoint_id is None and not history.next_nodes(graph, base.checkpoint):
+                raise NothingToResume(param="input")
+            if checkpoint_id and results and unanswered_calls(said):
+                await history.fork_with_results(graph, saver)
+                return at(thread_id), None
+            return at(thread_id, checkpoint_id), None
+
+        resent = continuation([*said, *results], turn.messages)
+        messages = resent.new
+        if resent.after is not None:
+            head = base.config["configurable"]["checkpoint_id"]
+            departed_at = None if checkpoint_id else await history.ancestor_with(pool, thread_id, head, resent.after)
+            if departed_at:
+                base, checkpoint_id = await saver.load(thread_id, departed_at), departed_at
+            else:
+                messages = turn.messages
+        if not messages:
+            raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
+        unfinished = mend(base, at_head=checkpoint_id is None) if base else []
+        return at(thread_id, checkpoint_id), {"messages": [*unfinished, *messages]}
+
     async def _stream(
-        self, graph: Compiled, graph_input: dict[str, Any] | None, config: Any, events: ResponseEvents
+        self, graph: Compiled, graph_input: dict[str, Any] | None, config: RunnableConfig, events: ResponseEvents
     ) -> AsyncIterator[Event]:
         chunks: AsyncIterator[Any] = graph.astream(graph_input, config, stream_mode="messages")
         async for message, metadata in chunks:
             for event in events.feed(message, metadata["langgraph_checkpoint_ns"]):
                 yield event
-
-    # -- Time travel -----------------------------------------------------------------------------------------------
-
-    def get_checkpoint_history(
-        self, thread_id: str, limit: int = 10, before: str | None = None
-    ) -> list[dict[str, Any]]:
-        """List a thread's checkpoints. See `aget_checkpoint_history`."""
-        return self.loop.run(self.aget_checkpoint_history(thread_id, limit, before))
-
-    @on_loop
-    async def aget_checkpoint_history(
-        self, thread_id: str, limit: int = 10, before: str | None = None
-    ) -> list[dict[str, Any]]:
-        """List a thread's checkpoints of all branches, newest first, at most `limit` (1 to 1000) of them.
-
-        `before` is the checkpoint_id that the page before ended with. Each entry has `checkpoint_id`,
-        `parent_checkpoint_id`, `thread_id`, `timestamp` (ISO 8601, UTC), `next_nodes`, `message_count`,
-        `last_message` (its first 100 characters), `source` and `step`.
-
-        Raises:
-            ThreadNotFound: there is no such thread.
-        """
-        check_id(thread_id, "thread_id")
-        if before is not None:
-            check_id(before, "before")
-        graph, _ = await self._graph_on_disk()
-        return await history.checkpoint_history(graph, thread_id, check_limit(limit), before)
-
-    def update_checkpoint_state(
-        self, thread_id: str, checkpoint_id: str, new_messages: list[dict[str, Any]] | None = None
-    ) -> dict[str, Any]:
-        """Edit the past. See `aupdate_checkpoint_state`."""
-        return self.loop.run(self.aupdate_checkpoint_state(thread_id, checkpoint_id, new_messages))
-
-    @on_loop
-    async def aupdate_checkpoint_state(
-        self, thread_id: str, checkpoint_id: str, new_messages: list[dict[str, Any]] | None = None
-    ) -> dict[str, Any]:
-        """Add `new_messages` (Responses input items) at a checkpoint, as a new checkpoint that becomes the head.
-
-        The one edited, and all that followed it, stay as they are. Returns `thread_id`, the new `checkpoint_id`, its
-        `parent_checkpoint_id`, and `next_nodes`: a user's message is answered by the next replay.
-
-        Raises:
-            CheckpointNotFound: the thread has no such checkpoint.
-            InvalidRequest: nothing is added, or a tool call would be left without its result.
-        """
-        check_id(thread_id, "thread_id")
-        check_id(checkpoint_id, "checkpoint_id")
-        check_size(new_messages, self.settings.max_input_bytes)
-        messages = to_messages(new_messages or [])
-        graph, saver = await self._graph_on_disk()
-        await saver.load(thread_id, checkpoint_id)
-        return await history.edit(graph, thread_id, checkpoint_id, messages)
 
     # -- Life ------------------------------------------------------------------------------------------------------
 
@@ -241,7 +228,7 @@ class LangGraphResponsesAgent(ResponsesAgent):
         await self.loop.cancel_work()
         await self.storage.close()
 
-    async def _graph_on_disk(self) -> tuple[Compiled, TurnSaver]:
+    async def graph_on_disk(self) -> tuple[Compiled, TurnSaver]:
         """The graph with a saver of its own: a shared one's lock would serialise the whole pool."""
         saver = TurnSaver(await self.storage.pool(), functools.partial(history.label, self._compile()))
         return self._copy(saver), saver

@@ -134,8 +134,10 @@ async def _pump(source: AsyncIterator[T], deliver: Callable[[T | _End], None]) -
     except asyncio.CancelledError:
         deliver(_End(ShuttingDown()))
         raise
-    except Exception as error:
+    except BaseException as error:
         deliver(_End(error))
+        if not isinstance(error, Exception):
+            raise
     else:
         deliver(_End())
 
@@ -166,3 +168,15 @@ def on_loop(
         return await self.loop.arun(method(self, *args, **kwargs))
 
     return hop  # type: ignore[return-value]  # `wraps` loses that the first argument is `self`
+
+
+def plain(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], T]:
+    """The same method for callers without an event loop."""
+
+    @functools.wraps(method)
+    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.loop.run(method(self, *args, **kwargs))
+
+    return run  # type: ignore[return-value]  # as above

@@ -1,10 +1,10 @@
-"""Responses input items as LangChain messages.
+"""Responses items as LangChain messages, and back.
 
 https://platform.openai.com/docs/api-reference/responses/create, `input`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
@@ -12,33 +12,77 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from stateful_agent.errors import InvalidRequest
 
 
-def to_messages(items: Sequence[dict[str, Any]]) -> list[AnyMessage]:
-    """One message per item; function calls join the assistant's message before them, as
-    models expect it.
+def to_messages(items: Any, name: str = "input") -> list[AnyMessage]:
+    """One message per item; function calls join the assistant's message before them, as models expect it.
 
-    Reasoning items are left out: no provider reads another's.
+    A message keeps the id of its item (of a function call: its `message_id`). Reasoning items are left out: no
+    provider reads another's.
 
     Raises:
-        InvalidRequest: an item of another kind, or without content.
+        InvalidRequest: an item of another kind, or without content; `name` is what the error calls the list.
     """
+    if not _is_list_of_dicts(items):
+        raise InvalidRequest(f"{name} must be a list of Responses items.", param=name)
     messages: list[AnyMessage] = []
     for n, item in enumerate(items):
         kind = item.get("type", "message")
-        param = f"input[{n}]"
+        param = f"{name}[{n}]"
+        for key in ("id", "message_id"):
+            if item.get(key) is not None:
+                _string(item, key, param)
         if kind == "message":
             messages.append(_message(item, param))
         elif kind == "function_call":
-            call = ToolCall(name=item["name"], args=_arguments(item, param), id=item["call_id"], type="tool_call")
+            called, call_id = _string(item, "name", param), _string(item, "call_id", param)
+            call = ToolCall(name=called, args=_arguments(item, param), id=call_id, type="tool_call")
             last = messages[-1] if messages else None
-            if isinstance(last, AIMessage):
+            if isinstance(last, AIMessage) and item.get("message_id") in (None, last.id):
                 last.tool_calls.append(call)
             else:
-                messages.append(AIMessage("", tool_calls=[call]))
+                messages.append(AIMessage("", tool_calls=[call], id=item.get("message_id")))
         elif kind == "function_call_output":
-            messages.append(ToolMessage(_as_text(item["output"]), tool_call_id=item["call_id"]))
+            status = "error" if item.get("status") == "incomplete" else "success"
+            call_id, output = _string(item, "call_id", param), _as_text(item.get("output", ""))
+            messages.append(ToolMessage(output, tool_call_id=call_id, id=item.get("id"), status=status))
         elif kind != "reasoning":
             raise InvalidRequest(f"This agent does not take input items of type {kind!r}.", param=param)
     return messages
+
+
+def to_items(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """The reverse: each message as one item, or one more per function call; `message_id` says which belong together."""
+    return [item | {"message_id": message.id} for message in messages for item in _items(message)]
+
+
+def _items(message: BaseMessage) -> Iterator[dict[str, Any]]:
+    if isinstance(message, ToolMessage):
+        status = "incomplete" if message.status == "error" else "completed"
+        output = {"call_id": message.tool_call_id, "output": text_of(message.content)}
+        yield {"id": message.id, "type": "function_call_output", **output, "status": status}
+    elif isinstance(message, AIMessage):
+        if (text := text_of(message.content)) or not message.tool_calls:
+            content = [{"type": "output_text", "text": text, "annotations": []}]
+            yield {"id": message.id, "type": "message", "role": "assistant", "content": content, "status": "completed"}
+        for n, call in enumerate(message.tool_calls):
+            called = {"call_id": call["id"], "name": call["name"], "arguments": json.dumps(call["args"])}
+            yield {"id": f"{message.id}-{n}", "type": "function_call", **called, "status": "completed"}
+    else:
+        parts = message.content if isinstance(message.content, list) else [message.content]
+        role = "user" if isinstance(message, HumanMessage) else message.type
+        yield {"id": message.id, "type": "message", "role": role, "content": [_input_part(part) for part in parts]}
+
+
+def _input_part(part: str | dict[str, Any]) -> dict[str, Any]:
+    match part:
+        case str(text) | {"type": "text", "text": str(text)}:
+            return {"type": "input_text", "text": text}
+        case {"type": "image_url", "image_url": {"url": url} as image}:
+            detail = {"detail": image["detail"]} if "detail" in image else {}
+            return {"type": "input_image", "image_url": url, **detail}
+        case {"type": "file", "file": {"file_data": data, "filename": name}}:
+            return {"type": "input_file", "file_data": data, "filename": name}
+        case _:
+            return dict(part)
 
 
 def text_of(content: Any) -> str:
@@ -62,13 +106,13 @@ def unanswered_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
     return []
 
 
-def check_pairs(messages: Sequence[BaseMessage], before: Sequence[BaseMessage] = ()) -> None:
+def check_pairs(messages: Sequence[BaseMessage]) -> None:
     """Refuse a call without its output and an output without its call: providers reject both, for ever after.
 
     Raises:
-        InvalidRequest: `messages`, said after those `before`, have one.
+        InvalidRequest: there is one among `messages`.
     """
-    pending = {call["id"] for call in unanswered_calls(before)}
+    pending: set[str | None] = set()
     for message in messages:
         if isinstance(message, ToolMessage):
             if message.tool_call_id not in pending:
@@ -84,13 +128,13 @@ def check_pairs(messages: Sequence[BaseMessage], before: Sequence[BaseMessage] =
 
 def _message(item: dict[str, Any], param: str) -> AnyMessage:
     content = item.get("content")
-    if not content:
+    if not content or not (isinstance(content, str) or _is_list_of_dicts(content)):
         raise InvalidRequest("A message needs content.", param=f"{param}.content")
     role = item.get("role")
     if role == "user":
-        return HumanMessage(content if isinstance(content, str) else _parts(content, param))
+        return HumanMessage(content if isinstance(content, str) else _parts(content, param), id=item.get("id"))
     if role == "assistant":
-        return AIMessage(text_of(content))
+        return AIMessage(text_of(content), id=item.get("id"))
     # Stored, it would speak with the operator's voice in all later turns.
     raise InvalidRequest(
         f"Messages of role {role!r} are not taken from callers: the system prompt belongs to the agent.",
@@ -128,6 +172,16 @@ def _arguments(item: dict[str, Any], param: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise InvalidRequest("The arguments of a function call are not a JSON object.", param=f"{param}.arguments")
     return arguments
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _string(item: dict[str, Any], key: str, param: str) -> str:
+    if not isinstance(item.get(key), str):
+        raise InvalidRequest(f"{key} must be a string.", param=f"{param}.{key}")
+    return str(item[key])
 
 
 def _as_text(output: Any) -> str:

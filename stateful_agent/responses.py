@@ -24,6 +24,7 @@ class ResponseEvents:
 
     def __init__(self, response_id: str, created_at: int, model: str) -> None:
         """`created_at` is in seconds since the epoch; `model` is the name that clients are shown."""
+        self.id = response_id
         self._response: Event = {
             "id": response_id,
             "object": "response",

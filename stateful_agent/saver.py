@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, LiteralString
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -22,10 +21,9 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from psycopg.rows import DictRow
 
 from stateful_agent.errors import CheckpointNotFound, ThreadDeleted
-from stateful_agent.storage import Pool, unavailable_as_503
+from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ Labels = dict[str, Any]
 GATHER = 0.01
 """Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
 
-# A thread that is deleted and begun again under the same name is another generation.
+# A thread that is pruned, or deleted and begun again under the same name, is another generation.
 CLAIM_THREAD: LiteralString = """
     INSERT INTO agent_threads (thread_id) VALUES (%(thread_id)s)
     ON CONFLICT (thread_id) DO UPDATE SET updated_at = now()
@@ -44,6 +42,10 @@ HOLD_THREAD: LiteralString = """
     UPDATE agent_threads SET updated_at = now()
     WHERE thread_id = %(thread_id)s AND generation = %(generation)s
     RETURNING thread_id, generation
+"""
+GENERATION: LiteralString = """
+    SELECT generation FROM agent_threads JOIN checkpoints USING (thread_id)
+    WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND checkpoint_id = %(checkpoint_id)s
 """
 # LangGraph stores a task's results once, but replaces what it says about the task itself: those have an idx < 0.
 STORE: LiteralString = """, blob AS (
@@ -88,8 +90,9 @@ class TurnSaver(AsyncPostgresSaver):
         self.last_checkpoint_id: str | None = None
         self._pool = pool
         self._label = label
-        self._labels: Labels | None = None
+        self.labels: Labels | None = None
         self._thread_id = ""
+        self._stands_on: str | None = None
         self._generation: Any = None
         self._pieces = _Pieces()
         self._timer: asyncio.TimerHandle | None = None
@@ -109,7 +112,8 @@ class TurnSaver(AsyncPostgresSaver):
         if self.base is None and checkpoint_id is not None:
             raise CheckpointNotFound(param="checkpoint_id")
         self._is_loaded = True
-        self._labels = dict(self.base.metadata) if self.base else None
+        self._stands_on = self.base and self.base.config["configurable"]["checkpoint_id"]
+        self.labels = dict(self.base.metadata) if self.base else None
         return self.base
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -132,8 +136,8 @@ class TurnSaver(AsyncPostgresSaver):
         inline = {channel: value for channel, value in values.items() if _is_inline(value)}
         noted: Labels = dict(get_serializable_checkpoint_metadata(config, metadata))
         if not namespace:  # a subgraph's checkpoints are not the thread's
-            noted |= self._label(checkpoint, noted, self._labels)
-            self._labels = noted
+            noted |= self._label(checkpoint, noted, self.labels)
+            self.labels = noted
             self.last_checkpoint_id = checkpoint["id"]
         for channel, version in new_versions.items():
             if channel in values and channel not in inline:
@@ -211,31 +215,18 @@ class TurnSaver(AsyncPostgresSaver):
             logger.warning("Not stored yet: %s", error)  # the turn's own flush tries again, and says so if it fails
 
     async def _store(self, pieces: "_Pieces") -> None:
-        thread = CLAIM_THREAD if self._generation is None else HOLD_THREAD
-        query = "WITH thread AS (" + thread + ")" + STORE
-        place = {"thread_id": self._thread_id, "generation": self._generation}
-        async with (
-            unavailable_as_503(),
-            self._pool.connection() as connection,
-            connection.cursor(binary=True) as cursor,
-        ):
-            await cursor.execute(query, place | pieces.as_json())
-            row = await cursor.fetchone()
-        if row is None:
+        claim = "WITH thread AS (" + CLAIM_THREAD + ")" + STORE
+        hold = "WITH thread AS (" + HOLD_THREAD + ")" + STORE
+        values = {"thread_id": self._thread_id, "checkpoint_id": self._stands_on} | pieces.as_json()
+        query = claim if self._generation is None else hold
+        stored = await fetch(self._pool, query, values | {"generation": self._generation})
+        if not stored:  # deleted; or pruned, which may have spared where this turn stands
+            spared = await fetch(self._pool, GENERATION, values)
+            stored = spared and await fetch(self._pool, hold, values | spared[0])
+        if not stored:
             raise ThreadDeleted()
-        self._generation = row["generation"]
-
-    async def _fetch(self, query: LiteralString, values: dict[str, Any]) -> DictRow | None:
-        async with unavailable_as_503():
-            try:
-                return await self._fetch_once(query, values)
-            except psycopg.OperationalError:  # after a restart, all idle connections are broken at once
-                await self._pool.check()
-                return await self._fetch_once(query, values)  # each statement here may be said twice
-
-    async def _fetch_once(self, query: LiteralString, values: dict[str, Any]) -> DictRow | None:
-        async with self._pool.connection() as connection:
-            return await (await connection.execute(query, values, binary=True)).fetchone()
+        self._generation = stored[0]["generation"]
+        self._stands_on = self.last_checkpoint_id or self._stands_on
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint, with the generation of its thread."""
@@ -254,15 +245,10 @@ class TurnSaver(AsyncPostgresSaver):
             "checkpoint_ns": place.get("checkpoint_ns", ""),
             "checkpoint_id": checkpoint_id,
         }
-        async with (
-            unavailable_as_503(),
-            self._pool.connection() as connection,
-            connection.cursor(binary=True) as cursor,
-        ):
-            await cursor.execute(query, values)
-            row = await cursor.fetchone()
-        if row is None:
+        found = await fetch(self._pool, query, values)
+        if not found:
             return None
+        row = found[0]
         self._generation = self._generation or row["generation"]
         checkpoint = row["checkpoint"]
         checkpoint["channel_values"] = checkpoint["channel_values"] | self._load_blobs(row["channel_values"])

@@ -19,9 +19,11 @@ from typing import Any
 import mlflow
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+from stateful_agent.rest import thread_routes
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ def create_app(agent: Any) -> FastAPI:
     for path in ("/responses", "/v1/responses", "/invocations"):
         app.add_api_route(path, respond, methods=["POST"], response_model=None)
 
+    app.include_router(thread_routes(agent))
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "healthy"}
@@ -67,6 +71,12 @@ def create_app(agent: Any) -> FastAPI:
         retry_after = getattr(error, "retry_after", None)
         headers = {"Retry-After": str(retry_after)} if retry_after else None
         return JSONResponse({"error": error.as_dict()}, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_understood(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return await agent_error(
+            _request, InvalidRequest(f"The request's body is no JSON object: {error.errors()[0]['msg']}")
+        )
 
     return app
 

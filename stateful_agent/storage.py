@@ -8,10 +8,10 @@ import asyncio
 import logging
 import uuid
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -100,6 +100,25 @@ class Storage:
         return pool
 
 
+async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:
+    """The rows that a statement returns. It is said once more if the connection breaks, so it must bear that.
+
+    Raises:
+        StorageUnavailable: the database cannot be reached.
+    """
+
+    async def once() -> list[DictRow]:
+        async with pool.connection() as connection:
+            return await (await connection.execute(query, values, binary=True)).fetchall()
+
+    async with unavailable_as_503():
+        try:
+            return await once()
+        except psycopg.OperationalError:
+            await pool.check()  # after a restart, all idle connections are broken at once
+            return await once()
+
+
 @asynccontextmanager
 async def unavailable_as_503() -> AsyncIterator[None]:
     """Turn a failing connection into the error that tells the caller to try again."""
@@ -110,7 +129,8 @@ async def unavailable_as_503() -> AsyncIterator[None]:
         raise StorageUnavailable() from error
 
 
-# Beside LangGraph's tables, what they do not say: which threads there are. It begins with those that are there.
+# Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), and which
+# response left which checkpoint.
 THREADS = """
     CREATE TABLE IF NOT EXISTS agent_threads (
         thread_id text PRIMARY KEY,
@@ -118,6 +138,8 @@ THREADS = """
         created_at timestamptz NOT NULL DEFAULT now(),
         updated_at timestamptz NOT NULL DEFAULT now()
     );
+    CREATE INDEX IF NOT EXISTS agent_responses ON checkpoints ((metadata ->> 'response_id'))
+        WHERE metadata ? 'response_id';
     CREATE INDEX IF NOT EXISTS agent_threads_updated_at ON agent_threads (updated_at);
     INSERT INTO agent_threads (thread_id, created_at, updated_at)
     SELECT thread_id, min((checkpoint->>'ts')::timestamptz), max((checkpoint->>'ts')::timestamptz)

@@ -31,6 +31,9 @@ class Turn:
     checkpoint_id: str | None
     """Where to continue instead of the head."""
 
+    previous_response_id: str | None = None
+    """The response to continue from, which names the thread and the checkpoint."""
+
 
 def read_request(body: Any) -> ResponsesAgentRequest:
     """A request from its JSON form, in which `input` may also be a plain string.
@@ -42,6 +45,10 @@ def read_request(body: Any) -> ResponsesAgentRequest:
         return body
     if not isinstance(body, dict):
         raise InvalidRequest("A request is a JSON object with `input`.")
+    if body.get("previous_response_id") is not None:  # MLflow's type has no such field
+        custom = body.get("custom_inputs") or {}
+        if isinstance(custom, dict):
+            body = body | {"custom_inputs": custom | {"previous_response_id": body["previous_response_id"]}}
     if isinstance(body.get("input"), str):
         body = body | {"input": [{"role": "user", "content": body["input"]}]}
     try:
@@ -65,13 +72,12 @@ def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
         InputTooLarge: more than `max_input_bytes`.
     """
     custom = request.custom_inputs or {}
-    if "operation" in custom:
-        raise InvalidRequest(f"Unknown operation {custom['operation']!r}.", param="custom_inputs.operation")
-
     items = [item.model_dump(exclude_none=True) for item in request.input]
     check_size(items, max_input_bytes)
     messages = to_messages(items)
     check_pairs(messages)
+    for message in messages:  # an id from outside could name a message of the thread, and replace it
+        message.id = str(uuid.uuid4())
 
     thread_id = checkpoint_id = None
     if "thread_id" in custom:
@@ -83,6 +89,14 @@ def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
         if thread_id is None:
             raise InvalidRequest("A checkpoint_id needs the thread_id that it belongs to.", param="checkpoint_id")
 
+    if "previous_response_id" in custom:
+        response_id = check_id(custom["previous_response_id"], "previous_response_id")
+        if thread_id is not None or request.store is False:
+            raise InvalidRequest(
+                "previous_response_id names the thread to go on with: leave thread_id and store out.",
+                param="previous_response_id",
+            )
+        return Turn(messages, "", None, response_id)
     if request.store is False:
         if thread_id is not None:
             raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
@@ -92,6 +106,20 @@ def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
     if thread_id is None and not messages:
         raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
     return Turn(messages, thread_id or str(uuid.uuid4()), checkpoint_id)
+
+
+def operation_of(request: ResponsesAgentRequest) -> tuple[Any, dict[str, Any]] | None:
+    """The operation that a request names instead of taking a turn, and its arguments.
+
+    Raises:
+        InvalidRequest: it has input as well.
+    """
+    arguments = dict(request.custom_inputs or {})
+    if "operation" not in arguments:
+        return None
+    if request.input:
+        raise InvalidRequest("An operation takes no input: send [].", param="input")
+    return arguments.pop("operation"), arguments
 
 
 def check_id(value: Any, name: str) -> str:
@@ -129,7 +157,7 @@ def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
     result at all, which providers reject for ever after. At the head, all that was stored is carried over. At an
     older checkpoint what came next belongs to another branch, except the results of calls that are pending here.
     """
-    stored = [message for message in _stored_messages(base) if at_head or isinstance(message, ToolMessage)]
+    stored = [message for message in stored_messages(base) if at_head or isinstance(message, ToolMessage)]
     said = [*base.checkpoint["channel_values"].get("messages", ()), *stored]
     return [
         *stored,
@@ -140,7 +168,8 @@ def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
     ]
 
 
-def _stored_messages(base: CheckpointTuple) -> Iterable[BaseMessage]:
+def stored_messages(base: CheckpointTuple) -> Iterable[BaseMessage]:
+    """What a step's finished tasks have said, stored beside the checkpoint because others did not finish."""
     for _task, channel, value in base.pending_writes or ():
         if channel == "messages":
             for message in value if isinstance(value, list) else [value]:

@@ -32,11 +32,11 @@ def test_content_that_no_model_would_see_is_refused(part: dict[str, str]) -> Non
         to_messages([{"role": "user", "content": [{"type": "input_text", "text": "look"}, part]}])
 
 
-def test_a_result_may_answer_what_was_said_before() -> None:
+def test_calls_and_results_come_in_pairs() -> None:
     before = [AIMessage("", tool_calls=[ToolCall(name="f", args={}, id="1", type="tool_call")])]
-    check_pairs([ToolMessage("done", tool_call_id="1")], before)
+    check_pairs([*before, ToolMessage("done", tool_call_id="1")])
     with pytest.raises(InvalidRequest, match="no output"):
-        check_pairs([HumanMessage("never mind")], before)
+        check_pairs([*before, HumanMessage("never mind")])
     with pytest.raises(InvalidRequest, match="no pending function call"):
         check_pairs([ToolMessage("done", tool_call_id="2")])
 

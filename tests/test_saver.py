@@ -30,7 +30,7 @@ def test_any_langgraph_tool_can_read_what_is_stored(agent: Any, database: str) -
     async def read() -> None:
         async with AsyncPostgresSaver.from_conn_string(database) as theirs:
             stored = [found async for found in theirs.alist(at("t"))]
-        _, ours = await agent._graph_on_disk()
+        _, ours = await agent.graph_on_disk()
         assert [await ours._read(found.config) for found in stored] == stored
         assert len(stored) == 5
 

@@ -1,0 +1,172 @@
+"""Threads as a user manages them: list, copy, delete, prune."""
+
+from datetime import datetime
+from typing import Any, LiteralString
+
+from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
+from stateful_agent.storage import Pool, fetch, unavailable_as_503
+
+LIST: LiteralString = """
+    SELECT thread_id, created_at, updated_at, head.checkpoint_id, head.metadata
+    FROM agent_threads
+    CROSS JOIN LATERAL (
+        SELECT checkpoint_id, metadata FROM checkpoints
+        WHERE checkpoints.thread_id = agent_threads.thread_id AND checkpoint_ns = ''
+        ORDER BY checkpoint_id DESC LIMIT 1
+    ) AS head
+    WHERE %(before)s::timestamptz IS NULL OR updated_at < %(before)s
+    ORDER BY updated_at DESC LIMIT %(limit)s
+"""
+# Checkpoints keep their ids, so a place in the copy has the name of the place it is a copy of. A response does not:
+# its id leads to the thread that gave it.
+COPY: LiteralString = """
+    WITH checkpoint AS (
+        INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+        SELECT %(copy)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata - 'response_id'
+        FROM checkpoints WHERE thread_id = %(thread_id)s
+        RETURNING checkpoint_ns, checkpoint_id
+    ), blob AS (
+        INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+        SELECT %(copy)s, checkpoint_ns, channel, version, type, blob
+        FROM checkpoint_blobs WHERE thread_id = %(thread_id)s
+    ), task_write AS (
+        INSERT INTO checkpoint_writes
+            (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+        SELECT %(copy)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
+        FROM checkpoint_writes WHERE thread_id = %(thread_id)s
+    ), thread AS (
+        INSERT INTO agent_threads (thread_id)
+        SELECT %(copy)s WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
+    )
+    SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
+"""
+# What a turn is storing at this moment ends before this row can be had, and what it stores later finds it changed.
+DELETE_THREAD: LiteralString = "DELETE FROM agent_threads WHERE thread_id = %(thread_id)s"
+PRUNE_THREAD: LiteralString = """
+    UPDATE agent_threads SET generation = gen_random_uuid() WHERE thread_id = %(thread_id)s
+"""
+DELETE_ROWS: dict[str, LiteralString] = {
+    "checkpoints": "DELETE FROM checkpoints WHERE thread_id = %(thread_id)s",
+    "blobs": "DELETE FROM checkpoint_blobs WHERE thread_id = %(thread_id)s",
+    "writes": "DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s",
+}
+PRUNABLE: LiteralString = """
+    SELECT DISTINCT thread_id FROM checkpoints AS old
+    WHERE (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+        AND EXISTS (
+            SELECT FROM checkpoints AS newer
+            WHERE newer.thread_id = old.thread_id AND newer.checkpoint_ns = old.checkpoint_ns
+                AND newer.checkpoint_id > old.checkpoint_id
+        )
+"""
+# In each namespace the newest stays, however old it is. What follows goes by what the first left.
+PRUNE_ROWS: dict[str, LiteralString] = {
+    "checkpoints": """
+        DELETE FROM checkpoints AS old
+        WHERE thread_id = %(thread_id)s
+            AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+            AND checkpoint_id < (
+                SELECT max(checkpoint_id) FROM checkpoints AS newest
+                WHERE newest.thread_id = %(thread_id)s AND newest.checkpoint_ns = old.checkpoint_ns
+            )
+    """,
+    "writes": """
+        DELETE FROM checkpoint_writes AS task_write
+        WHERE thread_id = %(thread_id)s AND NOT EXISTS (
+            SELECT FROM checkpoints
+            WHERE thread_id = %(thread_id)s AND checkpoint_ns = task_write.checkpoint_ns
+                AND checkpoint_id = task_write.checkpoint_id
+        )
+    """,
+    "blobs": """
+        DELETE FROM checkpoint_blobs
+        WHERE thread_id = %(thread_id)s AND (checkpoint_ns, channel, version) NOT IN (
+            SELECT checkpoint_ns, key, value
+            FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions')
+            WHERE thread_id = %(thread_id)s
+        )
+    """,
+}
+CUT_FROM_PARENTS: LiteralString = """
+    UPDATE checkpoints AS orphan SET parent_checkpoint_id = NULL
+    WHERE thread_id = %(thread_id)s AND parent_checkpoint_id IS NOT NULL AND NOT EXISTS (
+        SELECT FROM checkpoints AS parent
+        WHERE parent.thread_id = %(thread_id)s AND parent.checkpoint_ns = orphan.checkpoint_ns
+            AND parent.checkpoint_id = orphan.parent_checkpoint_id
+    )
+"""
+
+
+async def list_threads(pool: Pool, limit: int, before: datetime | None) -> list[dict[str, Any]]:
+    """A page of threads, the one with the latest turn first, from those last touched before `before` on."""
+    return [
+        {
+            "thread_id": row["thread_id"],
+            "checkpoint_id": row["checkpoint_id"],
+            "created_at": row["created_at"].isoformat(),
+            "updated_at": row["updated_at"].isoformat(),
+            **{name: row["metadata"].get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
+        }
+        for row in await fetch(pool, LIST, {"limit": limit, "before": before})
+    ]
+
+
+async def copy_thread(pool: Pool, thread_id: str, copy: str) -> dict[str, Any]:
+    """Copy a thread, all branches of it, to one named `copy`.
+
+    Raises:
+        ThreadNotFound: there is no such thread.
+    """
+    async with unavailable_as_503(), pool.connection() as connection:
+        head = await (await connection.execute(COPY, {"thread_id": thread_id, "copy": copy})).fetchone()
+    if head is None:
+        raise ThreadNotFound(param="thread_id")
+    return {"thread_id": copy, "checkpoint_id": head["checkpoint_id"], "copied_from": thread_id}
+
+
+async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
+    """Delete every row of a thread. A turn that runs on it ends with `ThreadDeleted`.
+
+    Raises:
+        ThreadNotFound: there is no such thread.
+    """
+    values = {"thread_id": thread_id}
+    async with unavailable_as_503(), pool.connection() as connection, connection.transaction():
+        await connection.execute(DELETE_THREAD, values)
+        deleted = {name: (await connection.execute(query, values)).rowcount for name, query in DELETE_ROWS.items()}
+    if not deleted["checkpoints"]:
+        raise ThreadNotFound(param="thread_id")
+    return deleted
+
+
+async def prune(pool: Pool, age: float) -> dict[str, int]:
+    """Delete the checkpoints older than `age` seconds, save the head of each thread."""
+    found = await fetch(pool, PRUNABLE, {"age": age})
+    deleted = {"threads": len(found), "checkpoints": 0, "writes": 0, "blobs": 0}
+    for row in found:
+        values = {"thread_id": row["thread_id"], "age": age}
+        async with unavailable_as_503(), pool.connection() as connection, connection.transaction():
+            await connection.execute(PRUNE_THREAD, values)
+            for name, query in PRUNE_ROWS.items():
+                deleted[name] += (await connection.execute(query, values)).rowcount
+            await connection.execute(CUT_FROM_PARENTS, values)
+    return deleted
+
+
+RESPONSE: LiteralString = """
+    SELECT thread_id, checkpoint_id FROM checkpoints
+    WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = %(response_id)s AND checkpoint_ns = ''
+    ORDER BY checkpoint_id DESC LIMIT 1
+"""
+
+
+async def place_of_response(pool: Pool, response_id: str) -> tuple[str, str]:
+    """The thread of a response, and the last checkpoint of its turn.
+
+    Raises:
+        CheckpointNotFound: no turn gave such a response, or its checkpoints are gone.
+    """
+    found = await fetch(pool, RESPONSE, {"response_id": response_id})
+    if not found:
+        raise CheckpointNotFound(f"There is no stored response {response_id!r}.", param="previous_response_id")
+    return found[0]["thread_id"], found[0]["checkpoint_id"]
