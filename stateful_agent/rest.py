@@ -7,7 +7,7 @@ answers hold our names, and beside them LangGraph's (https://docs.langchain.com/
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
-from langchain_core.messages import BaseMessage, RemoveMessage, convert_to_messages
+from langchain_core.messages import RemoveMessage, convert_to_messages
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.messages import to_items, to_messages
@@ -146,10 +146,9 @@ def _as_edit(values: Any) -> Json:
     """LangGraph's update of `messages` as an edit."""
     if not isinstance(values, dict) or set(values) != {"messages"}:
         raise InvalidRequest("values must be an object with messages, and nothing else.", param="values")
+    given = values["messages"] if isinstance(values["messages"], list) else [values["messages"]]
     try:
-        messages: list[BaseMessage] = convert_to_messages(
-            values["messages"] if isinstance(values["messages"], list) else [values["messages"]]
-        )
+        messages = convert_to_messages([{"content": ""} | message for message in given])
     except (ValueError, NotImplementedError, TypeError) as error:
         raise InvalidRequest("values.messages must be messages as LangChain has them.", param="values") from error
     removed = [str(message.id) for message in messages if isinstance(message, RemoveMessage)]

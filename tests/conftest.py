@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -146,6 +147,12 @@ def serving(model: str, cwd: Path, port: int, **environment: str) -> Iterator[su
         finally:
             process.terminate()
             process.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def say(agent: Any, text: str, **custom_inputs: Any) -> dict[str, Any]:

@@ -1,9 +1,16 @@
 from typing import Any
 
 import pytest
-from conftest import say
+from conftest import say, text_of
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.graph import END, START, MessagesState, StateGraph
 
-from stateful_agent.errors import InvalidRequest
+from agent import default_graph
+from stateful_agent.models import OfflineModel
+from stateful_agent.saver import at
+from stateful_agent.tools import agent_tools
 
 
 class TestHistory:
@@ -36,6 +43,71 @@ class TestHistory:
         assert paged == whole
 
 
+def parallel_graph() -> StateGraph[Any]:
+    """Two steps at once, and one that waits for both."""
+    graph = StateGraph(MessagesState)
+    for name in ("left", "right", "both"):
+        graph.add_node(name, lambda state, name=name: {"messages": [AIMessage(f"{name} heard it")]})
+    graph.add_edge(START, "left")
+    graph.add_edge(START, "right")
+    graph.add_edge(["left", "right"], "both")
+    graph.add_edge("both", END)
+    return graph
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        "make_graph",
+        [default_graph, lambda: create_agent(OfflineModel(), agent_tools(None)), parallel_graph],
+        ids=["ours", "create_agent", "parallel"],
+    )
+    def test_what_runs_next_is_what_langgraph_says(self, make_agent: Any, make_graph: Any) -> None:
+        agent = make_agent(make_graph())
+        for text in ("Weather in SF and LA?", "hello"):
+            say(agent, text, thread_id="t")
+
+        async def theirs(checkpoint_id: str) -> list[str]:
+            graph, _ = await agent.graph_on_disk()
+            return [task.name for task in (await graph.aget_state(at("t", checkpoint_id))).tasks]
+
+        history = agent.get_checkpoint_history("t", 100)
+        assert len(history) >= 6
+        for entry in history:
+            assert sorted(entry["next_nodes"]) == sorted(agent.loop.run(theirs(entry["checkpoint_id"])))
+
+    def test_turns_and_steps(self, agent: Any) -> None:
+        say(agent, "hello", thread_id="t")
+        say(agent, "Weather in SF and LA?", thread_id="t")
+        start = agent.get_checkpoint_history("t", 100)[4]
+        agent.predict({"input": [], "custom_inputs": {k: start[k] for k in ("thread_id", "checkpoint_id")}})
+        labels = [(e["turn"], e["source"], e["nodes"]) for e in reversed(agent.get_checkpoint_history("t", 100))]
+        weather = [["__start__"], ["model"], ["tools", "tools"], ["model"]]
+        assert labels == [
+            (1, "input", []),
+            (1, "loop", ["__start__"]),
+            (1, "loop", ["model"]),
+            (2, "input", []),
+            *((2, "loop", nodes) for nodes in weather),
+            (2, "fork", []),
+            *((2, "loop", nodes) for nodes in weather),
+        ]
+
+    def test_of_a_thread_that_another_program_wrote(self, agent: Any, database: str) -> None:
+        async def write() -> None:
+            async with AsyncPostgresSaver.from_conn_string(database) as saver:
+                graph = agent._compile().copy({"checkpointer": saver})
+                await graph.ainvoke({"messages": [("user", "I'm headed to SF!")]}, at("theirs"))
+
+        agent.open()
+        agent.loop.run(write())
+        newest, *_, oldest = agent.get_checkpoint_history("theirs")
+        assert (newest["message_count"], newest["next_nodes"], newest["turn"]) == (2, [], None)
+        assert (oldest["message_count"], oldest["next_nodes"], oldest["turn"]) == (0, ["__start__"], None)
+        assert agent.get_checkpoint_state("theirs")["message_count"] == 2
+        assert "SF" in text_of(say(agent, "Where am I going?", thread_id="theirs"))
+        assert [thread["thread_id"] for thread in agent.list_threads()] == ["theirs"]
+
+
 class TestEdit:
     def test_leaves_the_past_as_it_was(self, agent: Any) -> None:
         say(agent, "I'm headed to SF!", thread_id="t")
@@ -57,5 +129,6 @@ class TestEdit:
         ]
         edited = agent.update_checkpoint_state("t", at_tools["checkpoint_id"], results)
         assert edited["next_nodes"] == ["model"]
-        with pytest.raises(InvalidRequest, match="no output"):
-            agent.update_checkpoint_state("t", at_tools["checkpoint_id"], results[:1])
+        assert [m["type"] for m in agent.get_checkpoint_state("t")["messages"]][3:] == ["function_call_output"] * 2
+        agent.update_checkpoint_state("t", at_tools["checkpoint_id"], results[:1])  # the other keeps its own
+        assert [m["type"] for m in agent.get_checkpoint_state("t")["messages"]][3:] == ["function_call_output"] * 2

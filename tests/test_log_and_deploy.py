@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import mlflow
 import pytest
-from conftest import ROOT
-from test_server import free_port
+from conftest import ROOT, free_port
 
 from log_and_deploy import deployment, resources
 from stateful_agent.settings import Settings
@@ -42,8 +41,10 @@ say = lambda text: {"input": [{"role": "user", "content": text}], "custom_inputs
 model.predict(say("I'm headed to SF!"))
 events = list(model.predict_stream(say("Where am I going?")))
 assert "SF" in events[-1]["response"]["output"][0]["content"][0]["text"]
-history = model.get_raw_model().get_checkpoint_history("t", 20)
+asked = {"operation": "get_checkpoint_history", "thread_id": "t", "limit": 20}
+history = model.predict({"input": [], "custom_inputs": asked})["custom_outputs"]["result"]
 assert len(history) == 6, history
+assert history == model.get_raw_model().get_checkpoint_history("t", 20)
 """
     subprocess.run([sys.executable, "-P", "-c", code, logged_model], cwd=tmp_path, check=True)
 
@@ -67,6 +68,9 @@ def test_mlflow_models_serve(logged_model: str, database: str, tmp_path: Path) -
             answer = client.post("/invocations", json=body)
             assert answer.status_code == 200
             assert answer.json()["custom_outputs"]["thread_id"] == "t"
+            asked = {"operation": "get_checkpoint_history", "thread_id": "t", "limit": 20}
+            history = client.post("/invocations", json={"input": [], "custom_inputs": asked})
+            assert len(history.json()["custom_outputs"]["result"]) == 3
             body["custom_inputs"]["checkpoint_id"] = "x"
             refused = client.post("/invocations", json=body)
             assert refused.status_code == 404

@@ -3,8 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT, serving
-from test_server import free_port
+from conftest import ROOT, free_port, serving
 from test_storage import servers
 
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -12,13 +12,7 @@ import httpx
 import openai
 import psutil
 import pytest
-from conftest import ROOT, serving
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+from conftest import ROOT, free_port, serving
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +44,37 @@ class TestOpenAIClient:
             extra_body={"custom_inputs": outputs},
         )
         assert fork.custom_outputs["parent_checkpoint_id"] == outputs["checkpoint_id"]  # type: ignore[attr-defined]
+
+    def test_operations(self, client: openai.OpenAI) -> None:
+        def ask(**custom_inputs: Any) -> Any:
+            answer = client.responses.create(model="m", input=[], extra_body={"custom_inputs": custom_inputs})
+            return answer.custom_outputs["result"]  # type: ignore[attr-defined]
+
+        for text in ("I'm headed to SF!", "Where am I going?"):
+            client.responses.create(model="m", input=text, extra_body={"custom_inputs": {"thread_id": "operated"}})
+        history = ask(operation="get_checkpoint_history", thread_id="operated", limit=20)
+        assert len(history) == 6
+        state = ask(operation="get_checkpoint_state", thread_id="operated")
+        asked = {"role": "user", "content": "I'm headed to Oslo!", "id": state["messages"][0]["id"]}
+        place = {"thread_id": "operated", "checkpoint_id": history[1]["checkpoint_id"]}
+        edited = ask(operation="update_checkpoint_state", **place, new_messages=[asked], as_node="__start__")
+        answer = client.responses.create(
+            model="m",
+            input=[],
+            extra_body={"custom_inputs": {key: edited[key] for key in ("thread_id", "checkpoint_id")}},
+        )
+        assert "Oslo" in answer.output_text
+        assert len(ask(operation="list_branches", thread_id="operated")) == 2
+        with pytest.raises(openai.BadRequestError, match="Unknown operation"):
+            ask(operation="drop_tables")
+
+    def test_previous_response_id(self, client: openai.OpenAI) -> None:
+        first = client.responses.create(model="m", input="I'm headed to SF!")
+        client.responses.create(model="m", input="I'm headed to Oslo!", previous_response_id=first.id)
+        again = client.responses.create(model="m", input="Where am I going?", previous_response_id=first.id)
+        assert again.output_text == "You said you are going to SF."
+        with pytest.raises(openai.NotFoundError, match="no stored response"):
+            client.responses.create(model="m", input="x", previous_response_id="resp_unknown")
 
     def test_create_stream(self, client: openai.OpenAI) -> None:
         events = list(client.responses.create(model="m", input="What is the weather in SF and LA?", stream=True))

@@ -131,6 +131,9 @@ class TestContinuingFrom:
         state = agent.get_checkpoint_state("t", entry["checkpoint_id"])
         assert [call["arguments"]["query"] for call in state["pending_tool_calls"]] == ["weather in LA"]
         assert [item["type"] for item in state["pending_messages"]] == ["function_call_output"]
+        question = state["messages"][0]["id"]
+        with pytest.raises(InvalidRequest, match="no output"):
+            agent.update_checkpoint_state("t", entry["checkpoint_id"], [user("Well?", id=question)])
         branches = Branches(agent)
         stuck.clear()
         for _ in range(2):

@@ -1,0 +1,141 @@
+"""Threads over HTTP: as our own routes, and for LangGraph's client."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from conftest import free_port, serving
+from langgraph_sdk import get_client
+from langgraph_sdk.errors import NotFoundError
+
+
+@pytest.fixture(scope="module")
+def url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    with serving(logged_model, tmp_path_factory.mktemp("rest"), port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def thread(http: httpx.Client) -> str:
+    """A thread of two turns, with an id that a path must quote."""
+    turn = http.post("/responses", json={"input": "I'm headed to SF!", "custom_inputs": {"thread_id": "a/b ü"}})
+    http.post("/responses", json={"input": "Where am I going?", "previous_response_id": turn.json()["id"]})
+    return "a/b ü"
+
+
+@pytest.fixture(autouse=True)
+def clean(http: httpx.Client) -> Iterator[None]:
+    yield
+    for each in http.get("/threads", params={"limit": "1000"}).json():
+        http.delete(f"/threads/{quoted(each['thread_id'])}")
+
+
+def quoted(thread_id: str) -> str:
+    return httpx.URL("http://x", params={"t": thread_id}).query.decode().removeprefix("t=").replace("+", "%20")
+
+
+class TestOurs:
+    def test_the_methods(self, http: httpx.Client, thread: str) -> None:
+        path = f"/threads/{quoted(thread)}"
+        history = http.get(f"{path}/history", params={"limit": "4"}).json()
+        assert [entry["turn"] for entry in history] == [2, 2, 2, 1]
+        rest = http.get(f"{path}/history", params={"limit": "4", "before": history[-1]["checkpoint_id"]}).json()
+        assert len(rest) == 2
+        state = http.get(f"{path}/state/{history[-1]['checkpoint_id']}").json()
+        assert [item["role"] for item in state["messages"]] == ["user", "assistant"]
+        assert http.get(f"{path}/state").json()["message_count"] == 4
+        edit = {"checkpoint_id": history[-1]["checkpoint_id"], "new_messages": [{"role": "user", "content": "And?"}]}
+        edited = http.post(f"{path}/state", json=edit).json()
+        assert edited["next_nodes"] == ["model"]
+        assert [branch["is_head"] for branch in http.get(f"{path}/branches").json()] == [True, False]
+        copy = http.post(f"{path}/copy").json()
+        assert {each["thread_id"] for each in http.get("/threads").json()} == {thread, copy["thread_id"]}
+        assert http.post("/threads/prune", json={"older_than_days": 0}).json()["threads"] == 2
+        assert http.delete(path).json()["checkpoints"] == 1
+        assert http.get(f"{path}/state").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "status"),
+        [
+            ("GET", "/threads?limit=0", None, 400),
+            ("GET", "/threads?limit=ten", None, 400),
+            ("GET", "/threads?before=yesterday", None, 400),
+            ("GET", "/threads/nowhere/history", None, 404),
+            ("GET", "/threads/nowhere/state", None, 404),
+            ("GET", "/threads/nowhere/branches", None, 404),
+            ("GET", "/threads/%00/state", None, 400),
+            ("DELETE", "/threads/nowhere", None, 404),
+            ("POST", "/threads/nowhere/copy", None, 404),
+            ("POST", "/threads/nowhere/state", {"checkpoint_id": "x", "new_messages": []}, 400),
+            ("POST", "/threads/nowhere/state", {"values": "x", "checkpoint_id": "x"}, 400),
+            ("POST", "/threads/nowhere/state", {"values": {"messages": [{"no": "role"}]}, "checkpoint_id": "x"}, 400),
+            ("POST", "/threads/nowhere/state", [1], 400),
+            ("POST", "/threads/prune", {"older_than_days": "old"}, 400),
+            ("POST", "/threads/prune", {"age": 1}, 400),
+            ("POST", "/threads/search", {"metadata": {"user": "me"}}, 400),
+            ("POST", "/threads/search", {"offset": -1}, 400),
+        ],
+    )
+    def test_bad_requests(self, http: httpx.Client, method: str, path: str, body: Any, status: int) -> None:
+        refused = http.request(method, path, json=body)
+        assert refused.status_code == status, refused.text
+        assert refused.json()["error"]["message"]
+
+    def test_they_are_described(self, http: httpx.Client) -> None:
+        described = http.get("/openapi.json").json()["paths"]
+        assert "newest first" in described["/threads/{thread_id}/history"]["get"]["description"]
+        assert {path for path in described if path.startswith("/threads")} == {
+            "/threads",
+            "/threads/search",
+            "/threads/prune",
+            *(f"/threads/{{thread_id}}{rest}" for rest in ("", "/copy", "/history", "/branches")),
+            *(f"/threads/{{thread_id}}/state{rest}" for rest in ("", "/checkpoint", "/{checkpoint_id}")),
+        }
+
+
+def test_langgraphs_client(url: str, thread: str) -> None:
+    async def use() -> None:
+        threads = get_client(url=url).threads
+        found = await threads.search(limit=5)
+        assert [each["thread_id"] for each in found] == [thread]
+        assert (await threads.get(thread))["status"] == "idle"
+
+        history: list[Any] = await threads.get_history(thread, limit=10)
+        assert len(history) == 6
+        assert history[0]["parent_checkpoint"] == history[1]["checkpoint"]
+        assert history[2]["next"] == ["__start__"]
+        older = await threads.get_history(thread, before=history[3]["checkpoint"])
+        assert older == history[4:]
+
+        state: Any = await threads.get_state(thread)
+        assert [message["type"] for message in state["values"]["messages"]] == ["human", "ai"] * 2
+        then: Any = await threads.get_state(thread, checkpoint=history[3]["checkpoint"])
+        assert then == await threads.get_state(thread, checkpoint_id=history[3]["checkpoint_id"])
+        assert then["values"]["messages"] == state["values"]["messages"][:2]
+
+        question = state["values"]["messages"][0] | {"content": "I'm headed to Oslo!"}
+        last = {"type": "remove", "id": state["values"]["messages"][3]["id"]}
+        edited: Any = await threads.update_state(thread, {"messages": [question, last]})
+        assert edited["checkpoint"]["checkpoint_id"] == (await threads.get_state(thread))["checkpoint"]["checkpoint_id"]
+        now: Any = await threads.get_state(thread)
+        assert now["values"]["messages"][0]["content"] == "I'm headed to Oslo!"
+        assert now["next"] == ["model"]
+        await threads.update_state(thread, {"messages": {"role": "user", "content": "x"}}, as_node="model")
+        assert (await threads.get_state(thread))["next"] == []
+
+        copy: Any = await threads.copy(thread)  # type: ignore[func-returns-value]
+        assert len(await threads.get_history(copy["thread_id"], limit=100)) == 8
+        await threads.delete(thread)
+        with pytest.raises(NotFoundError):
+            await threads.get_state(thread)
+
+    asyncio.run(use())
