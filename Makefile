@@ -21,6 +21,9 @@ test: .venv/dev  ## Check style and types, and run the tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+bench: .venv/ready  ## Measure what a page of history costs as a thread grows
+	PYTHONPATH=. $(BIN)/python benchmarks/history.py
+
 format: .venv/dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -53,4 +56,4 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help serve test format requirements clean
+.PHONY: help serve test bench format requirements clean

@@ -21,6 +21,7 @@ from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from stateful_agent import history
+from stateful_agent.edit import fork_with_results
 from stateful_agent.errors import AgentError, NothingToResume, typed
 from stateful_agent.graph import build_graph
 from stateful_agent.loop import AgentLoop, on_loop
@@ -174,7 +175,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             if checkpoint_id is None and not history.next_nodes(graph, base.checkpoint):
                 raise NothingToResume(param="input")
             if checkpoint_id and results and unanswered_calls(said):
-                await history.fork_with_results(graph, saver)
+                await fork_with_results(graph, saver)
                 return at(thread_id), None
             return at(thread_id, checkpoint_id), None
 

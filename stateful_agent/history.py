@@ -1,17 +1,15 @@
-"""The tree of a thread's checkpoints: its history, its branches, one checkpoint's state, and edits."""
+"""The tree of a thread's checkpoints: its history, its branches, and one checkpoint's state."""
 
-from collections.abc import Sequence
 from typing import Any, LiteralString
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph._internal._typing import MISSING
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.constants import TASKS
-from langgraph.errors import InvalidUpdateError
 from langgraph.graph.state import CompiledStateGraph
 
-from stateful_agent.errors import CheckpointNotFound, InvalidRequest, ThreadNotFound
-from stateful_agent.messages import check_pairs, text_of, to_items, unanswered_calls
+from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
+from stateful_agent.messages import text_of, to_items, unanswered_calls
 from stateful_agent.saver import Labels, TurnSaver
 from stateful_agent.storage import Pool, fetch
 from stateful_agent.turn import stored_messages
@@ -58,8 +56,6 @@ def shown(message: BaseMessage) -> str:
     """The beginning of what a message says, in characters that the database can hold in JSON."""
     return text_of(message.content)[:100].replace("\0", "").encode("utf-8", "replace").decode()
 
-
-# -- Reading -------------------------------------------------------------------------------------------------------
 
 HISTORY: LiteralString = """
     SELECT known.*, page.*
@@ -209,113 +205,3 @@ def pending_messages(base: CheckpointTuple) -> list[AnyMessage]:
     said = asked.get("messages", []) if isinstance(asked, dict) else []
     results = [message for message in stored_messages(base) if isinstance(message, ToolMessage)]
     return [*said, *results]
-
-
-# -- Editing -------------------------------------------------------------------------------------------------------
-
-
-async def edit(
-    graph: Graph, saver: TurnSaver, new_messages: Sequence[AnyMessage], remove: Sequence[str], as_node: str | None
-) -> dict[str, Any]:
-    """Add a child to the checkpoint that `saver` has loaded, with other messages than that has.
-
-    Raises:
-        InvalidRequest: it would change nothing, name an unknown message or step, or part a call from its result.
-    """
-    base, labels = saver.base, saver.labels
-    assert base
-    assert labels is not None
-    messages = base.checkpoint["channel_values"].get("messages", [])
-    pending = [
-        message for message in pending_messages(base) if not _is_outdated(message, messages, new_messages, remove)
-    ]
-    edited = apply_edit([*messages, *pending], new_messages, remove)
-    if edited == messages:
-        raise InvalidRequest("The edit changes nothing.", param="new_messages")
-    ends_in_calls = bool(edited and unanswered_calls(edited[-1:]))
-    check_pairs(edited[:-1] if ends_in_calls else edited)
-    before, kept = {message.id: message for message in messages}, {message.id for message in edited}
-    update: list[BaseMessage] = [RemoveMessage(str(message.id)) for message in messages if message.id not in kept]
-    update += [message for message in edited if before.get(message.id) is not message]
-
-    if as_node is None:
-        as_node = speaker(graph, edited, labels["next_nodes"], waits_for_tools=bool(unanswered_calls(messages)))
-    elif as_node not in graph.nodes:
-        raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
-    try:
-        await graph.aupdate_state(base.config, {"messages": update}, as_node=as_node)
-    except InvalidUpdateError as error:
-        raise InvalidRequest("Say with as_node in the name of which step to edit.", param="as_node") from error
-    await saver.flush()
-    return {
-        "thread_id": base.config["configurable"]["thread_id"],
-        "checkpoint_id": saver.last_checkpoint_id,
-        "parent_checkpoint_id": base.config["configurable"]["checkpoint_id"],
-        "next_nodes": saver.labels["next_nodes"] if saver.labels else [],
-    }
-
-
-async def fork_with_results(graph: Graph, saver: TurnSaver) -> None:
-    """Fork the checkpoint that `saver` has loaded so that its tools step can run again, save the calls that finished.
-
-    LangGraph itself would run all of them: it knows a result by the checkpoint it is stored at.
-    """
-    base = saver.base
-    assert base
-    before = await graph.aget_state(base.config)
-    fork = await graph.aupdate_state(base.config, None, as_node="__copy__")
-    after = await graph.aget_state(fork)
-    for old, new in zip(before.tasks, after.tasks, strict=True):
-        writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
-        if any(channel == "messages" for channel, _ in writes):
-            await saver.aput_writes(fork, writes, new.id)
-
-
-def _is_outdated(
-    pending: AnyMessage, messages: Sequence[AnyMessage], new_messages: Sequence[AnyMessage], remove: Sequence[str]
-) -> bool:
-    """Whether it is the result of a call that the edit gives another result, asks otherwise, or takes back."""
-    if not isinstance(pending, ToolMessage):
-        return False
-    results = {message.tool_call_id for message in new_messages if isinstance(message, ToolMessage)}
-    changed = {*remove, *(message.id for message in new_messages)}
-    return pending.tool_call_id in results or messages[-1].id in changed
-
-
-def apply_edit(
-    messages: Sequence[AnyMessage], new_messages: Sequence[AnyMessage], remove: Sequence[str]
-) -> list[AnyMessage]:
-    """`messages` as edited: a new one with the id of one there replaces it, one without an id is appended.
-
-    Raises:
-        InvalidRequest: an id is not there, or named twice.
-    """
-    there = {message.id for message in messages}
-    replaced = {str(message.id): message for message in new_messages if message.id is not None}
-    for name, ids in (("new_messages", list(replaced)), ("remove_messages", remove)):
-        for message_id in ids:
-            if message_id not in there:
-                raise InvalidRequest(f"There is no message {message_id!r} at this checkpoint.", param=name)
-    appended = [message for message in new_messages if message.id is None]
-    if len({*replaced, *remove}) < len(new_messages) - len(appended) + len(remove):
-        raise InvalidRequest("An edit names each message once.", param="new_messages")
-    kept = [message for message in messages if message.id not in remove]
-    return [*(replaced.get(str(message.id), message) for message in kept), *appended]
-
-
-def speaker(graph: Graph, messages: Sequence[AnyMessage], pending: list[str], *, waits_for_tools: bool) -> str | None:
-    """The step in whose name to edit, which decides what runs next.
-
-    A user's message comes from outside, so it is answered; a tool's result goes on to the model; an assistant's
-    message completes the turn. Where the pending step does not tell who speaks, LangGraph knows which spoke last.
-    """
-    step = next((step for step in pending if step != START), None)
-    last = messages[-1] if messages else None
-    if isinstance(last, AIMessage):
-        if START in pending:
-            first = [end for begin, end in graph.builder.edges if begin == START]
-            return first[0] if len(first) == 1 else None
-        return None if waits_for_tools else step
-    if isinstance(last, ToolMessage) and waits_for_tools and step:
-        return step
-    return START

@@ -11,6 +11,7 @@ from typing import Any
 from langgraph.graph.state import CompiledStateGraph
 
 from stateful_agent import history, threads
+from stateful_agent.edit import edit
 from stateful_agent.errors import InvalidRequest, ThreadNotFound
 from stateful_agent.loop import AgentLoop, on_loop, plain
 from stateful_agent.messages import to_messages
@@ -119,7 +120,7 @@ class TimeTravel:
             raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
         graph, saver = await self.graph_on_disk()
         await saver.load(thread_id, checkpoint_id)
-        return await history.edit(graph, saver, messages, remove_messages or [], as_node)
+        return await edit(graph, saver, messages, remove_messages or [], as_node)
 
     @on_loop
     async def alist_branches(self, thread_id: str) -> list[dict[str, Any]]:

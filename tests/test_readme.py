@@ -9,22 +9,25 @@ from test_storage import servers
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def test_the_conversation_and_the_fork_work_as_written(logged_model: str, tmp_path: Path) -> None:
+def test_the_conversation_the_fork_and_the_travel_work_as_written(logged_model: str, tmp_path: Path) -> None:
     port = free_port()
     with serving(logged_model, tmp_path, port):
-        code = "".join(SNIPPETS[:2]).replace(":8000", f":{port}")
+        code = "".join(SNIPPETS[:3]).replace(":8000", f":{port}")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [line[-40:] for line in done.stdout.splitlines()][2:] == [
-        "You said you are going to SF."[-40:],
-        "Noted: you are going to New York."[-40:],
-        "You said you are going to New York."[-40:],
-        "You said you are going to SF."[-40:],
+    lines = done.stdout.splitlines()
+    assert lines[2:6] == [
+        "You said you are going to SF.",
+        "Noted: you are going to New York.",
+        "You said you are going to New York.",
+        "You said you are going to SF.",
     ]
+    assert len(lines) == 6 + 18 + 1
+    assert lines[-1] == "You said you are going to Oslo."
 
 
 def test_time_travel_in_python_works_as_written(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", SNIPPETS[2]]
+    command = [sys.executable, "-c", SNIPPETS[3]]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert "You said you are going to SF." in done.stdout
     assert servers(tmp_path) == []  # a script that ends takes its database along

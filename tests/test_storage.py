@@ -1,12 +1,13 @@
 import asyncio
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 import pytest
-from conftest import in_database
+from conftest import in_database, say, text_of
 from pydantic import SecretStr
 
 from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
@@ -75,6 +76,23 @@ def test_unreachable_now_and_reachable_later(database: str) -> None:
         await storage.close()
 
     asyncio.run(use())
+
+
+def test_all_connections_break_between_requests(make_agent: Any, database: str, postgres: str) -> None:
+    agent = make_agent()
+
+    def at_once() -> list[str]:
+        with ThreadPoolExecutor(8) as callers:
+            return list(callers.map(lambda n: text_of(say(agent, "hello", thread_id=f"{n}")), range(8)))
+
+    before = at_once()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+        row = connection.execute(ended, (name,)).fetchone()
+    assert row
+    assert row[0] > 1
+    assert len(at_once()) == len(before)
 
 
 def servers(folder: Path) -> list[psutil.Process]:
