@@ -439,6 +439,17 @@ class TestThreads:
         assert text_of(say(agent, "hello again", thread_id="t"))
         assert len(said(agent)) == 2
 
+    def test_begun_again_while_an_old_turn_runs(self, make_agent: Make) -> None:
+        slow, quick = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), [])), make_agent()
+        say(quick, "hello", thread_id="t")
+        stream = slow.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
+        next(stream)
+        quick.delete_thread("t")
+        say(quick, "hello again", thread_id="t")
+        assert list(stream)[-1].code == ThreadDeleted.code
+        assert said(quick)[0] == "hello again"
+        assert len(quick.get_checkpoint_history("t")) == 3
+
     def test_prune_keeps_heads(self, agent: Any, rows: Callable[[], int]) -> None:
         for thread_id in ("t", "u"):
             first = say(agent, "Weather in SF and LA?", thread_id=thread_id)["custom_outputs"]
