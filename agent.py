@@ -25,7 +25,6 @@ from stateful_agent.edit import fork_with_results
 from stateful_agent.errors import AgentError, NothingToResume, typed
 from stateful_agent.graph import build_graph
 from stateful_agent.loop import AgentLoop, on_loop
-from stateful_agent.messages import unanswered_calls
 from stateful_agent.models import chat_model
 from stateful_agent.responses import Event, ResponseEvents, error_event
 from stateful_agent.saver import TurnSaver, at
@@ -35,7 +34,7 @@ from stateful_agent.threads import place_of_response
 from stateful_agent.time_travel import Compiled, TimeTravel
 from stateful_agent.tools import agent_tools
 from stateful_agent.transcript import continuation
-from stateful_agent.turn import Turn, accept, mend, operation_of, read_request, stored_messages
+from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, read_request
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
@@ -118,8 +117,9 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             events = ResponseEvents(f"resp_{uuid.uuid4().hex}", int(time.time()), "stateful-agent")
             try:
                 if operation := operation_of(request):
-                    custom_outputs = {"result": await self.aoperate(*operation)}
-                    for event in events.complete(custom_outputs):
+                    name, arguments = operation
+                    place = {key: arguments[key] for key in ("thread_id",) if key in arguments}
+                    for event in events.complete(place | {"result": await self.aoperate(name, arguments)}):
                         yield event
                     return
                 turn = accept(request, max_input_bytes=self.settings.max_input_bytes)
@@ -164,33 +164,29 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         if turn.previous_response_id:
             thread_id, checkpoint_id = await place_of_response(pool, turn.previous_response_id)
         base = await saver.load(thread_id, checkpoint_id)
-        if base is None:
-            if not turn.messages:
-                raise NothingToResume(param="input")
-            return at(thread_id), {"messages": turn.messages}
 
-        results = list(stored_messages(base))
-        said = base.checkpoint["channel_values"].get("messages", [])
         if not turn.messages:
-            if checkpoint_id is None and not history.next_nodes(graph, base.checkpoint):
+            if base is None or not (checkpoint_id or history.next_nodes(graph, base.checkpoint)):
                 raise NothingToResume(param="input")
-            if checkpoint_id and results and unanswered_calls(said):
+            if checkpoint_id and has_results(base):
                 await fork_with_results(graph, saver)
-                return at(thread_id), None
+                checkpoint_id = None  # LangGraph resumes at the head, but runs everything anew where it is told an id
             return at(thread_id, checkpoint_id), None
 
-        resent = continuation([*said, *results], turn.messages)
+        if base is None:
+            return at(thread_id), {"messages": turn.messages}
+        unfinished = mend(base, at_head=checkpoint_id is None)
+        resent = continuation([*messages_at(base), *unfinished], turn.messages)
         messages = resent.new
         if resent.after is not None:
-            head = base.config["configurable"]["checkpoint_id"]
-            departed_at = None if checkpoint_id else await history.ancestor_with(pool, thread_id, head, resent.after)
-            if departed_at:
-                base, checkpoint_id = await saver.load(thread_id, departed_at), departed_at
-            else:
+            departed_at = await history.ancestor_with(pool, base, resent.after)
+            if checkpoint_id or not departed_at:  # a caller who names the place means it
                 messages = turn.messages
+            else:
+                checkpoint_id, unfinished = departed_at, []
+                await saver.load(thread_id, departed_at)
         if not messages:
             raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
-        unfinished = mend(base, at_head=checkpoint_id is None) if base else []
         return at(thread_id, checkpoint_id), {"messages": [*unfinished, *messages]}
 
     async def _stream(

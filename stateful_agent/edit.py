@@ -10,6 +10,7 @@ from stateful_agent.errors import InvalidRequest
 from stateful_agent.history import START, Graph, pending_messages
 from stateful_agent.messages import check_pairs, unanswered_calls
 from stateful_agent.saver import TurnSaver
+from stateful_agent.turn import messages_at
 
 
 async def edit(
@@ -23,7 +24,7 @@ async def edit(
     base, labels = saver.base, saver.labels
     assert base
     assert labels is not None
-    messages = base.checkpoint["channel_values"].get("messages", [])
+    messages = messages_at(base)
     pending = [
         message for message in pending_messages(base) if not _is_outdated(message, messages, new_messages, remove)
     ]

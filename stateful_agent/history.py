@@ -12,7 +12,7 @@ from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
 from stateful_agent.messages import text_of, to_items, unanswered_calls
 from stateful_agent.saver import Labels, TurnSaver
 from stateful_agent.storage import Pool, fetch
-from stateful_agent.turn import stored_messages
+from stateful_agent.turn import messages_at, stored_messages
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -142,10 +142,9 @@ ANCESTOR: LiteralString = """
 """
 
 
-async def ancestor_with(pool: Pool, thread_id: str, checkpoint_id: str, message_count: int) -> str | None:
-    """The last checkpoint on the way to `checkpoint_id` that has so many messages, between two turns."""
-    place = {"thread_id": thread_id, "checkpoint_id": checkpoint_id, "message_count": message_count}
-    found = await fetch(pool, ANCESTOR, place)
+async def ancestor_with(pool: Pool, base: CheckpointTuple, message_count: int) -> str | None:
+    """The last checkpoint on the way to `base` that has so many messages, between two turns."""
+    found = await fetch(pool, ANCESTOR, {**base.config["configurable"], "message_count": message_count})
     return found[0]["checkpoint_id"] if found else None
 
 
@@ -178,7 +177,7 @@ async def branches(pool: Pool, thread_id: str) -> list[dict[str, Any]]:
 
 def checkpoint_state(base: CheckpointTuple, labels: Labels) -> dict[str, Any]:
     """Everything the agent knew at a checkpoint."""
-    messages = base.checkpoint["channel_values"].get("messages", [])
+    messages = messages_at(base)
     pending = pending_messages(base)
     return {
         **_entry(

@@ -150,22 +150,9 @@ def check_size(items: Any, max_bytes: int) -> None:
         raise InputTooLarge(f"The input has {size} bytes; {max_bytes} are allowed.", param="input")
 
 
-def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
-    """What must be said before a new message can follow `base`.
-
-    After a crash, results may be stored beside the checkpoint without being in it; and tool calls may have no
-    result at all, which providers reject for ever after. At the head, all that was stored is carried over. At an
-    older checkpoint what came next belongs to another branch, except the results of calls that are pending here.
-    """
-    stored = [message for message in stored_messages(base) if at_head or isinstance(message, ToolMessage)]
-    said = [*base.checkpoint["channel_values"].get("messages", ()), *stored]
-    return [
-        *stored,
-        *(
-            ToolMessage(UNFINISHED, tool_call_id=str(call["id"]), name=call["name"], status="error")
-            for call in unanswered_calls(said)
-        ),
-    ]
+def messages_at(base: CheckpointTuple) -> list[AnyMessage]:
+    """The messages of a checkpoint."""
+    return list(base.checkpoint["channel_values"].get("messages", ()))
 
 
 def stored_messages(base: CheckpointTuple) -> Iterable[BaseMessage]:
@@ -175,6 +162,30 @@ def stored_messages(base: CheckpointTuple) -> Iterable[BaseMessage]:
             for message in value if isinstance(value, list) else [value]:
                 if isinstance(message, BaseMessage):
                     yield message
+
+
+def has_results(base: CheckpointTuple) -> bool:
+    """Whether tool calls are pending at a checkpoint and results of some are stored beside it."""
+    calls = unanswered_calls(messages_at(base))
+    return bool(calls) and any(isinstance(message, ToolMessage) for message in stored_messages(base))
+
+
+def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
+    """What must be said before a new message can follow `base`.
+
+    After a crash, results may be stored beside the checkpoint without being in it; and tool calls may have no
+    result at all, which providers reject for ever after. At the head, all that was stored is carried over. At an
+    older checkpoint what came next belongs to another branch, except the results of calls that are pending here.
+    """
+    stored = [message for message in stored_messages(base) if at_head or isinstance(message, ToolMessage)]
+    said = [*messages_at(base), *stored]
+    return [
+        *stored,
+        *(
+            ToolMessage(UNFINISHED, tool_call_id=str(call["id"]), name=call["name"], status="error")
+            for call in unanswered_calls(said)
+        ),
+    ]
 
 
 def _is_unicode(text: str) -> bool:
