@@ -1,5 +1,6 @@
 """The tree of a thread's checkpoints: its history, its branches, and one checkpoint's state."""
 
+import json
 from typing import Any, LiteralString
 
 from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
@@ -175,8 +176,12 @@ async def branches(pool: Pool, thread_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def checkpoint_state(base: CheckpointTuple, labels: Labels) -> dict[str, Any]:
+def checkpoint_state(graph: Graph, base: CheckpointTuple) -> dict[str, Any]:
     """Everything the agent knew at a checkpoint."""
+    metadata = dict(base.metadata)
+    labels = label(graph, base.checkpoint, metadata, None) | {"turn": None} | metadata
+    others = {name for name in graph.stream_channels_list if name != "messages"}
+    values = {name: value for name, value in base.checkpoint["channel_values"].items() if name in others}
     messages = messages_at(base)
     pending = pending_messages(base)
     return {
@@ -189,6 +194,7 @@ def checkpoint_state(base: CheckpointTuple, labels: Labels) -> dict[str, Any]:
                 "metadata": labels,
             },
         ),
+        "values": json.loads(json.dumps(values, default=str)),
         "messages": to_items(messages),
         "pending_messages": to_items(pending),
         "pending_tool_calls": [

@@ -123,10 +123,12 @@ def _checkpoint_id(body: Json) -> Any:
 
 def _as_state(entry: Json) -> Json:
     """An entry of the history, or a state, with LangGraph's names beside ours. A history has no values."""
-    messages = to_messages(entry["messages"]) if "messages" in entry else None
+    values = entry.get("values", {})
+    if "messages" in entry:
+        values = values | {"messages": [message.model_dump(mode="json") for message in to_messages(entry["messages"])]}
     return {
         **entry,
-        "values": {} if messages is None else {"messages": [m.model_dump(mode="json") for m in messages]},
+        "values": values,
         "next": entry["next_nodes"],
         "checkpoint": _checkpoint(entry["thread_id"], entry["checkpoint_id"]),
         "parent_checkpoint": _checkpoint(entry["thread_id"], entry["parent_checkpoint_id"]),

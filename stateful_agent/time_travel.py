@@ -69,8 +69,8 @@ class TimeTravel:
 
         To what an entry of the history has, it adds `messages`: Responses items, each with the `message_id` by which
         an edit names it; `pending_messages`: what is said but not in the checkpoint yet, the input that a turn begins
-        with or results of tool calls of which others did not finish; and `pending_tool_calls` (`call_id`, `name`,
-        `arguments`), which a replay would run.
+        with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
+        `arguments`), which a replay would run; and `values`: what the graph's state has beside messages, as JSON.
 
         Raises:
             ThreadNotFound: there is no such thread.
@@ -83,8 +83,7 @@ class TimeTravel:
         base = await saver.load(thread_id, checkpoint_id)
         if base is None:
             raise ThreadNotFound(param="thread_id")
-        labels = history.label(graph, base.checkpoint, dict(base.metadata), None) | dict(base.metadata)
-        return history.checkpoint_state(base, labels)
+        return history.checkpoint_state(graph, base)
 
     @on_loop
     async def aupdate_checkpoint_state(

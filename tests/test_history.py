@@ -108,6 +108,18 @@ class TestLabels:
         assert [thread["thread_id"] for thread in agent.list_threads()] == ["theirs"]
 
 
+def test_a_state_holds_what_the_graph_has_beside_messages(make_agent: Any) -> None:
+    class Planning(MessagesState):
+        plan: list[str]
+
+    graph = StateGraph(Planning)
+    graph.add_node("think", lambda state: {"plan": ["go", "stay"], "messages": [AIMessage("done")]})
+    graph.add_edge(START, "think")
+    agent = make_agent(graph)
+    say(agent, "plan", thread_id="t")
+    assert agent.get_checkpoint_state("t")["values"] == {"plan": ["go", "stay"]}
+
+
 class TestEdit:
     def test_leaves_the_past_as_it_was(self, agent: Any) -> None:
         say(agent, "I'm headed to SF!", thread_id="t")
