@@ -7,8 +7,8 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMe
 from langgraph.errors import InvalidUpdateError
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.history import START, Graph, pending_messages
-from stateful_agent.messages import check_pairs, unanswered_calls
+from stateful_agent.history import START, Graph, next_nodes, pending_messages
+from stateful_agent.messages import check_pairs, to_items, unanswered_calls
 from stateful_agent.saver import TurnSaver
 from stateful_agent.turn import messages_at
 
@@ -21,15 +21,14 @@ async def edit(
     Raises:
         InvalidRequest: it would change nothing, name an unknown message or step, or part a call from its result.
     """
-    base, labels = saver.base, saver.labels
+    base = saver.base
     assert base
-    assert labels is not None
     messages = messages_at(base)
     pending = [
         message for message in pending_messages(base) if not _is_outdated(message, messages, new_messages, remove)
     ]
     edited = apply_edit([*messages, *pending], new_messages, remove)
-    if edited == messages:
+    if to_items(edited) == to_items(messages):
         raise InvalidRequest("The edit changes nothing.", param="new_messages")
     ends_in_calls = bool(edited and unanswered_calls(edited[-1:]))
     check_pairs(edited[:-1] if ends_in_calls else edited)
@@ -38,8 +37,9 @@ async def edit(
     update += [message for message in edited if before.get(message.id) is not message]
 
     if as_node is None:
-        as_node = speaker(graph, edited, labels["next_nodes"], waits_for_tools=bool(unanswered_calls(messages)))
-    elif as_node not in graph.nodes:
+        pending_steps = next_nodes(graph, base.checkpoint)
+        as_node = speaker(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
+    elif not isinstance(as_node, str) or as_node not in graph.nodes:
         raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
     try:
         await graph.aupdate_state(base.config, {"messages": update}, as_node=as_node)

@@ -103,7 +103,10 @@ class TestLabels:
         newest, *_, oldest = agent.get_checkpoint_history("theirs")
         assert (newest["message_count"], newest["next_nodes"], newest["turn"]) == (2, [], None)
         assert (oldest["message_count"], oldest["next_nodes"], oldest["turn"]) == (0, ["__start__"], None)
-        assert agent.get_checkpoint_state("theirs")["message_count"] == 2
+        state = agent.get_checkpoint_state("theirs")
+        assert state["message_count"] == 2
+        edit = {"id": state["messages"][0]["id"], "role": "user", "content": "I'm headed to SF, I think!"}
+        assert agent.update_checkpoint_state("theirs", newest["checkpoint_id"], [edit])["next_nodes"] == []
         assert "SF" in text_of(say(agent, "Where am I going?", thread_id="theirs"))
         assert [thread["thread_id"] for thread in agent.list_threads()] == ["theirs"]
 

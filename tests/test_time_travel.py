@@ -339,6 +339,7 @@ class TestEdits:
             {"new_messages": [{"type": "function_call"}]},
             {"remove_messages": ["unknown"]},
             {"remove_messages": "unknown"},
+            {"new_messages": [user("x")], "as_node": ["model"]},
             {"new_messages": [user("x" * 1_000_000)]},
         ],
     )
@@ -352,10 +353,11 @@ class TestEdits:
 
     def test_that_changes_nothing_or_parts_a_call_from_its_result(self, agent: Any, rows: Callable[[], int]) -> None:
         head = say(agent, "Weather in SF and LA?", thread_id="t")["custom_outputs"]["checkpoint_id"]
-        question, call, _, result, *_ = agent.get_checkpoint_state("t")["messages"]
+        question, call, _, result, *_, answer = agent.get_checkpoint_state("t")["messages"]
         before = rows()
         for edit in (
             {"new_messages": [question]},
+            {"new_messages": [answer]},
             {"remove_messages": [call["message_id"]]},
             {"remove_messages": [result["id"]]},
             {"new_messages": [user("x", id=question["id"])], "remove_messages": [question["id"]]},
