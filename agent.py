@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeAlias
 
 import mlflow
+from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -177,14 +178,14 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             return at(thread_id), {"messages": turn.messages}
         unfinished = mend(base, at_head=checkpoint_id is None)
         resent = continuation([*messages_at(base), *unfinished], turn.messages)
-        messages = resent.new
+        messages: list[BaseMessage] = list(resent.new)
         if resent.after is not None:
-            departed_at = await history.ancestor_with(pool, base, resent.after)
-            if checkpoint_id or not departed_at:  # a caller who names the place means it
-                messages = turn.messages
-            else:
-                checkpoint_id, unfinished = departed_at, []
+            unfinished = []
+            if departed_at := await history.ancestor_with(pool, base, resent.after):
+                checkpoint_id = departed_at
                 await saver.load(thread_id, departed_at)
+            else:  # within a turn, or where it was pruned
+                messages = [*(RemoveMessage(str(m.id)) for m in messages_at(base)[resent.after :]), *messages]
         if not messages:
             raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
         return at(thread_id, checkpoint_id), {"messages": [*unfinished, *messages]}

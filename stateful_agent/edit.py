@@ -41,6 +41,7 @@ async def edit(
         as_node = speaker(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
     elif not isinstance(as_node, str) or as_node not in graph.nodes:
         raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
+    saver.keeps_writes = False
     try:
         await graph.aupdate_state(base.config, {"messages": update}, as_node=as_node)
     except InvalidUpdateError as error:

@@ -122,6 +122,8 @@ def check_pairs(messages: Sequence[BaseMessage]) -> None:
             break
         elif isinstance(message, AIMessage):
             pending = {call["id"] for call in message.tool_calls}
+            if len(pending) < len(message.tool_calls):
+                raise InvalidRequest("Two function calls have one call_id.")
     if pending:
         raise InvalidRequest(f"The function call {min(map(str, pending))!r} has no output.")
 
@@ -134,6 +136,8 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
     if role == "user":
         return HumanMessage(content if isinstance(content, str) else _parts(content, param), id=item.get("id"))
     if role == "assistant":
+        if not isinstance(content, str) and not all(_is_said(part) for part in content):
+            raise InvalidRequest("An assistant's content is text: parts of type output_text.", param=f"{param}.content")
         return AIMessage(text_of(content), id=item.get("id"))
     # Stored, it would speak with the operator's voice in all later turns.
     raise InvalidRequest(
@@ -142,9 +146,13 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
     )
 
 
+def _is_said(part: dict[str, Any]) -> bool:
+    return part.get("type") in ("output_text", "input_text", "text") and isinstance(part.get("text"), str)
+
+
 def _parts(content: list[dict[str, Any]], param: str) -> str | list[str | dict[str, Any]]:
     """Content parts in the form that LangChain's chat models understand."""
-    if len(content) == 1 and content[0].get("type") == "input_text":
+    if len(content) == 1 and content[0].get("type") == "input_text" and isinstance(content[0].get("text"), str):
         return str(content[0]["text"])
     return [_part(part, f"{param}.content[{n}]") for n, part in enumerate(content)]
 
@@ -166,8 +174,8 @@ def _part(part: dict[str, Any], param: str) -> dict[str, Any]:
 
 def _arguments(item: dict[str, Any], param: str) -> dict[str, Any]:
     try:
-        arguments = json.loads(item.get("arguments") or "{}")
-    except ValueError as error:
+        arguments = read_json(item.get("arguments") or "{}")
+    except (ValueError, TypeError) as error:
         raise InvalidRequest("The arguments of a function call are not JSON.", param=f"{param}.arguments") from error
     if not isinstance(arguments, dict):
         raise InvalidRequest("The arguments of a function call are not a JSON object.", param=f"{param}.arguments")
@@ -176,6 +184,26 @@ def _arguments(item: dict[str, Any], param: str) -> dict[str, Any]:
 
 def _is_list_of_dicts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def read_json(text: str | bytes | bytearray) -> Any:
+    """Parse JSON that other parties will understand as well.
+
+    Raises:
+        ValueError: it is none, or it is nested too deep, or holds NaN, an infinity or half of a character.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds a lone surrogate, half of a character") from error
+    return value
 
 
 def _string(item: dict[str, Any], key: str, param: str) -> str:

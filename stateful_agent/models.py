@@ -232,7 +232,7 @@ def _tool_names(kwargs: dict[str, Any]) -> set[str]:
 
 def _chunks(message: AIMessage) -> Iterator[ChatGenerationChunk]:
     """The message as a provider would stream it: word by word, then its tool calls."""
-    for word in re.findall(r"\S+\s*", message.text):
+    for word in re.findall(r"\S+\s*", message.text) or ([] if message.tool_calls else [""]):
         yield ChatGenerationChunk(message=AIMessageChunk(content=word))
     if message.tool_calls:
         calls = [

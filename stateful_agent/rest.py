@@ -4,41 +4,66 @@ The paths are those of LangGraph's own server, so that `langgraph_sdk`'s client 
 answers hold our names, and beside them LangGraph's (https://docs.langchain.com/langsmith/server-api-ref).
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Depends, Request
 from langchain_core.messages import RemoveMessage, convert_to_messages
 
-from stateful_agent.errors import InvalidRequest
+from stateful_agent.errors import InvalidRequest, typed
 from stateful_agent.messages import to_items, to_messages
+from stateful_agent.turn import check_id, check_limit
 
 Json = dict[str, Any]
-JsonBody = Annotated[Json, Body()]
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "Malformed; `error.message` says how."},
+    404: {"description": "There is no such thread or checkpoint."},
+    413: {"description": "The body is over the size limit."},
+    503: {"description": "The database cannot be reached."},
+}
+OBJECT = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-def thread_routes(agent: Any) -> APIRouter:
-    """Routes for the methods of `TimeTravel`. Their arguments are checked by these methods, for all callers alike."""
-    router = APIRouter(tags=["threads"])
+def thread_routes(agent: Any, read: Callable[[Request], Awaitable[Json]]) -> APIRouter:
+    """Routes for the methods of `TimeTravel`, whose arguments these methods check, for all callers alike.
 
-    async def call(method: str, **arguments: Any) -> Any:
-        return await agent.aoperate(method, arguments)
+    `read` is how the server reads a JSON object from a request.
+    """
+    router = APIRouter(tags=["threads"], responses=ERRORS)
+    JsonBody = Annotated[Json, Depends(read)]
+
+    async def call(operation: str, /, **arguments: Any) -> Any:
+        try:
+            return await agent.aoperate(operation, arguments)
+        except Exception as error:
+            raise typed(error) from error
 
     @router.get("/threads", summary="List threads", description=agent.alist_threads.__doc__)
     async def list_threads(limit: str = "10", before: str | None = None) -> list[Json]:
-        return await call("list_threads", limit=_number(limit), before=before)
+        # The + of a time zone arrives as a space unless it is quoted.
+        return await call("list_threads", limit=_number(limit), before=before and before.replace(" ", "+"))
 
-    @router.post("/threads/search", summary="List threads, with limit and offset as LangGraph has them")
+    @router.post(
+        "/threads/search", openapi_extra=OBJECT, summary="List threads, with limit and offset as LangGraph has them"
+    )
     async def search(body: JsonBody) -> list[Json]:
-        limit, offset = body.get("limit", 10), body.get("offset", 0)
+        limit, offset = check_limit(body.get("limit", 10)), body.get("offset", 0)
         if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
             raise InvalidRequest("offset must be a whole number from 0.", param="offset")
         for unknown in ("metadata", "values", "ids", "status"):
             if body.get(unknown):
                 raise InvalidRequest(f"Threads cannot be searched by {unknown}.", param=unknown)
-        page = await call("list_threads", limit=limit + offset if isinstance(limit, int) else limit)
+        if limit + offset > 1000:
+            raise InvalidRequest(
+                "Only the first 1000 threads can be reached by offset: use GET /threads.", param="offset"
+            )
+        page = await call("list_threads", limit=limit + offset)
         return [_as_thread(thread) for thread in page[offset:]]
 
-    @router.post("/threads/prune", summary="Delete old checkpoints", description=agent.aprune.__doc__)
+    @router.post(
+        "/threads/prune", openapi_extra=OBJECT, summary="Delete old checkpoints", description=agent.aprune.__doc__
+    )
     async def prune(body: JsonBody) -> Json:
         return await call("prune", **body)
 
@@ -55,11 +80,16 @@ def thread_routes(agent: Any) -> APIRouter:
         page = await call("get_checkpoint_history", thread_id=thread_id, limit=_number(limit), before=before)
         return [_as_state(entry) for entry in page]
 
-    @router.post("/threads/{thread_id:path}/history", summary="List checkpoints, asked in LangGraph's form")
+    @router.post(
+        "/threads/{thread_id:path}/history", openapi_extra=OBJECT, summary="List checkpoints, asked in LangGraph's form"
+    )
     async def history_by_post(thread_id: str, body: JsonBody) -> list[Json]:
         before = body.get("before")
         if isinstance(before, dict):
-            before = before.get("checkpoint_id") or before.get("configurable", {}).get("checkpoint_id")
+            before = _id_in(before.get("configurable", before), "before")
+        for unknown in ("metadata", "checkpoint"):
+            if body.get(unknown):
+                raise InvalidRequest(f"A history cannot be searched by {unknown}.", param=unknown)
         page = await call("get_checkpoint_history", thread_id=thread_id, limit=body.get("limit", 10), before=before)
         return [_as_state(entry) for entry in page]
 
@@ -79,21 +109,32 @@ def thread_routes(agent: Any) -> APIRouter:
     async def state(thread_id: str) -> Json:
         return _as_state(await call("get_checkpoint_state", thread_id=thread_id))
 
-    @router.post("/threads/{thread_id:path}/state/checkpoint", summary="The same, asked in LangGraph's form")
+    @router.post(
+        "/threads/{thread_id:path}/state/checkpoint",
+        openapi_extra=OBJECT,
+        summary="The same, asked in LangGraph's form",
+    )
     async def state_by_post(thread_id: str, body: JsonBody) -> Json:
-        checkpoint_id = _checkpoint_id(body)
+        checkpoint_id = _id_in(body.get("checkpoint"), "checkpoint")
         return _as_state(await call("get_checkpoint_state", thread_id=thread_id, checkpoint_id=checkpoint_id))
 
-    @router.post("/threads/{thread_id:path}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
+    @router.post(
+        "/threads/{thread_id:path}/state",
+        openapi_extra=OBJECT,
+        summary="Edit",
+        description=agent.aupdate_checkpoint_state.__doc__,
+    )
     async def update_state(thread_id: str, body: JsonBody) -> Json:
         if "values" not in body:
             edit = body
         else:
-            checkpoint_id = _checkpoint_id(body)
+            checkpoint_id = body.get("checkpoint_id")
+            if body.get("checkpoint") is not None:
+                checkpoint_id = _id_in(body["checkpoint"], "checkpoint")
             if checkpoint_id is None:
                 checkpoint_id = (await call("get_checkpoint_state", thread_id=thread_id))["checkpoint_id"]
             edit = {"checkpoint_id": checkpoint_id, "as_node": body.get("as_node"), **_as_edit(body["values"])}
-        edited = await call("update_checkpoint_state", thread_id=thread_id, **edit)
+        edited = await call("update_checkpoint_state", **(edit | {"thread_id": thread_id}))
         return edited | {"checkpoint": _checkpoint(thread_id, edited["checkpoint_id"])}
 
     @router.get("/threads/{thread_id:path}", summary="A thread, as LangGraph has it")
@@ -109,16 +150,18 @@ def thread_routes(agent: Any) -> APIRouter:
 
 
 def _number(text: str) -> Any:
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def _checkpoint(thread_id: str, checkpoint_id: str | None) -> Json | None:
     return checkpoint_id and {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}  # type: ignore[return-value]
 
 
-def _checkpoint_id(body: Json) -> Any:
-    checkpoint = body.get("checkpoint")
-    return checkpoint.get("checkpoint_id") if isinstance(checkpoint, dict) else body.get("checkpoint_id")
+def _id_in(checkpoint: Any, param: str) -> str:
+    """The id in a checkpoint as LangGraph writes it."""
+    if not isinstance(checkpoint, dict):
+        raise InvalidRequest(f"{param} must be a checkpoint, with its checkpoint_id.", param=param)
+    return check_id(checkpoint.get("checkpoint_id"), "checkpoint_id")
 
 
 def _as_state(entry: Json) -> Json:
@@ -151,7 +194,7 @@ def _as_edit(values: Any) -> Json:
     given = values["messages"] if isinstance(values["messages"], list) else [values["messages"]]
     try:
         messages = convert_to_messages([{"content": ""} | message for message in given])
-    except (ValueError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # whatever LangChain trips over
         raise InvalidRequest("values.messages must be messages as LangChain has them.", param="values") from error
     removed = [str(message.id) for message in messages if isinstance(message, RemoveMessage)]
     new = to_items([message for message in messages if not isinstance(message, RemoveMessage)])

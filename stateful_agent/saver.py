@@ -88,6 +88,9 @@ class TurnSaver(AsyncPostgresSaver):
         self.base: CheckpointTuple | None = None
         self._is_loaded = False
         self.last_checkpoint_id: str | None = None
+        self.keeps_writes = True
+        """Whether what a step says is stored beside the checkpoint that it follows, for when others do not finish. An
+        edit's is not: whoever continues from that checkpoint would find it there."""
         self._pool = pool
         self._label = label
         self.labels: Labels | None = None
@@ -162,6 +165,8 @@ class TurnSaver(AsyncPostgresSaver):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
+        if not self.keeps_writes:
+            return
         place = config["configurable"]
         for n, (channel, value) in enumerate(writes):
             idx = WRITES_IDX_MAP.get(channel, n)
@@ -220,13 +225,15 @@ class TurnSaver(AsyncPostgresSaver):
         values = {"thread_id": self._thread_id, "checkpoint_id": self._stands_on} | pieces.as_json()
         query = claim if self._generation is None else hold
         stored = await fetch(self._pool, query, values | {"generation": self._generation})
-        if not stored:  # deleted; or pruned, which may have spared where this turn stands
+        while not stored:  # deleted; or pruned, which may have spared where this turn stands
             spared = await fetch(self._pool, GENERATION, values)
-            stored = spared and await fetch(self._pool, hold, values | spared[0])
-        if not stored:
-            raise ThreadDeleted()
+            if not spared:
+                raise ThreadDeleted()
+            stored = await fetch(self._pool, hold, values | spared[0])
         self._generation = stored[0]["generation"]
-        self._stands_on = self.last_checkpoint_id or self._stands_on
+        self._stands_on = max(
+            (checkpoint_id for namespace, checkpoint_id in pieces.checkpoints if not namespace), default=self._stands_on
+        )
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint, with the generation of its thread."""

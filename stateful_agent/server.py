@@ -19,10 +19,11 @@ from typing import Any
 import mlflow
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+from stateful_agent.messages import read_json
 from stateful_agent.rest import thread_routes
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def create_app(agent: Any) -> FastAPI:
     app = FastAPI(title="stateful-agent", lifespan=lifespan)
 
     async def respond(request: Request) -> Response:
-        body = await read_json(request, agent.settings.max_input_bytes)
+        body = await read_body(request, agent.settings.max_input_bytes)
         stream = body.pop("stream", None)
         if not (stream is None or isinstance(stream, bool)):
             raise InvalidRequest("stream must be true or false.", param="stream")
@@ -55,7 +56,10 @@ def create_app(agent: Any) -> FastAPI:
     for path in ("/responses", "/v1/responses", "/invocations"):
         app.add_api_route(path, respond, methods=["POST"], response_model=None)
 
-    app.include_router(thread_routes(agent))
+    async def read(request: Request) -> dict[str, Any]:
+        return await read_body(request, agent.settings.max_input_bytes)
+
+    app.include_router(thread_routes(agent, read))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -72,16 +76,15 @@ def create_app(agent: Any) -> FastAPI:
         headers = {"Retry-After": str(retry_after)} if retry_after else None
         return JSONResponse({"error": error.as_dict()}, error.status, headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def not_understood(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return await agent_error(
-            _request, InvalidRequest(f"The request's body is no JSON object: {error.errors()[0]['msg']}")
-        )
+    @app.exception_handler(HTTPException)
+    async def no_such_route(_request: Request, error: HTTPException) -> JSONResponse:
+        fields = {"message": error.detail, "type": "invalid_request_error", "code": "no_such_route", "param": None}
+        return JSONResponse({"error": fields}, error.status_code, error.headers)
 
     return app
 
 
-async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:
     """The request's body, read no further than `max_bytes`.
 
     Raises:
@@ -94,8 +97,8 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
         if len(body) > max_bytes:
             raise InputTooLarge(f"The request has more than the {max_bytes} bytes that are allowed.")
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        parsed = read_json(body)
+    except ValueError as error:
         raise InvalidRequest(f"The request's body is not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise InvalidRequest("The request's body must be a JSON object with `input`.")

@@ -18,7 +18,7 @@ from stateful_agent.messages import to_messages
 from stateful_agent.saver import TurnSaver
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
-from stateful_agent.turn import check_id, check_limit, check_size
+from stateful_agent.turn import check_id, check_limit, check_size, check_storable
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -112,14 +112,16 @@ class TimeTravel:
         check_id(thread_id, "thread_id")
         check_id(checkpoint_id, "checkpoint_id")
         check_size(new_messages, self.settings.max_input_bytes)
-        if not isinstance(remove_messages or [], list) or not all(isinstance(i, str) for i in remove_messages or []):
+        removed = [] if remove_messages is None else remove_messages
+        if not isinstance(removed, list) or not all(isinstance(message_id, str) for message_id in removed):
             raise InvalidRequest("remove_messages must be a list of message ids.", param="remove_messages")
-        messages = to_messages(new_messages or [], "new_messages")
-        if not messages and not remove_messages:
+        messages = to_messages([] if new_messages is None else new_messages, "new_messages")
+        check_storable(messages)
+        if not messages and not removed:
             raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
         graph, saver = await self.graph_on_disk()
         await saver.load(thread_id, checkpoint_id)
-        return await edit(graph, saver, messages, remove_messages or [], as_node)
+        return await edit(graph, saver, messages, removed, as_node)
 
     @on_loop
     async def alist_branches(self, thread_id: str) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 
 from stateful_agent.messages import text_of
 
@@ -34,41 +34,58 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
     """What is new in `request`, said on a thread that holds `thread`.
 
     A request is a transcript if there is something of the assistant's in it. What follows that is always new: who
-    says the same thing twice is heard twice. What is up to there is compared with the thread by what was said; tool
-    calls do not count, because many clients leave them out. If the thread ends with it, it is left out. If the two
-    begin alike and then differ, the request departs from the thread before the user's message that leads to the
-    difference. If they do not even begin alike, all of it is new.
+    says the same thing twice is heard twice. What is up to there is compared with the thread by what was said (tool
+    calls and their results count if the request has any: many clients leave them out), from wherever in the thread
+    it begins, so that a client may send the last part only. If the thread ends with it, it is left out. If the two
+    are alike and then differ, the request departs from the thread before the user's message that leads to the
+    difference; before the first one, if only what comes later is alike. If nothing is alike, all of it is new.
     """
     end = max((n + 1 for n, message in enumerate(request) if not isinstance(message, HumanMessage)), default=0)
-    ours, theirs = _said(thread), _said(request[:end])
-    if not theirs:
+    with_tools = any(isinstance(message, ToolMessage) for message in request)
+    ours, theirs = _said(thread, with_tools), _said(request[:end], with_tools)
+    if not ours or not theirs:
         return Continuation(list(request))
-    if _texts(ours)[-len(theirs) :] == _texts(theirs):
-        return Continuation(list(request[end:]))
 
-    alike = 0
-    while alike < min(len(ours), len(theirs)) and _texts(ours[alike : alike + 1]) == _texts(theirs[alike : alike + 1]):
-        alike += 1
+    begin, alike = _alignment(_texts(ours), _texts(theirs))
     if alike == 0:
-        return Continuation(list(request))
-    if alike == len(ours):
-        return Continuation(list(request[theirs[alike].start :]))
-    while ours[alike].role != "user":
-        alike -= 1
-    begin = theirs[alike].start if alike < len(theirs) else end
-    return Continuation(list(request[begin:]), after=ours[alike].start)
+        departs = set(_texts(ours)) & set(_texts(theirs))
+        return Continuation(list(request), after=0 if departs else None)
+    place = begin + alike
+    if place == len(ours):
+        return Continuation(list(request[end if alike == len(theirs) else theirs[alike].start :]))
+    while place > begin and ours[place].role != "user":
+        place -= 1
+    resumes = theirs[place - begin].start if place - begin < len(theirs) else end
+    return Continuation(list(request[resumes:]), after=ours[place].start)
 
 
-def _said(messages: Sequence[BaseMessage]) -> list[_Said]:
+def _alignment(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> tuple[int, int]:
+    """Where in `ours` most of `theirs` follows, the latest such place, and how many of them do."""
+    best = (0, 0)
+    for begin in range(len(ours)):
+        alike = 0
+        while alike < min(len(ours) - begin, len(theirs)) and ours[begin + alike] == theirs[alike]:
+            alike += 1
+        if alike >= best[1]:
+            best = (begin, alike)
+    return best
+
+
+def _said(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Said]:
     said: list[_Said] = []
     for n, message in enumerate(messages):
         if isinstance(message, HumanMessage):
             said.append(_Said("user", _canonical(message), n))
-        elif isinstance(message, AIMessage) and text_of(message.content):
-            if said and said[-1].role == "assistant":
-                said[-1].text += _canonical(message)
-            else:
-                said.append(_Said("assistant", _canonical(message), n))
+        elif isinstance(message, ToolMessage) and with_tools:
+            said.append(_Said("tool", message.tool_call_id + _canonical(message), n))
+        elif isinstance(message, AIMessage):
+            if text_of(message.content):
+                if said and said[-1].role == "assistant":
+                    said[-1].text += _canonical(message)
+                else:
+                    said.append(_Said("assistant", _canonical(message), n))
+            if message.tool_calls and with_tools:
+                said.append(_Said("call", json.dumps(message.tool_calls, sort_keys=True), n))
     return said
 
 

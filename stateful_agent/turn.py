@@ -3,12 +3,13 @@
 import json
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from mlflow.types.responses import ResponsesAgentRequest
 from pydantic import ValidationError
 
@@ -36,7 +37,7 @@ class Turn:
 
 
 def read_request(body: Any) -> ResponsesAgentRequest:
-    """A request from its JSON form, in which `input` may also be a plain string.
+    """A request from its JSON form, in which `input` may also be a plain string, or absent if there is none.
 
     Raises:
         InvalidRequest: it has another shape; the message names the first field that is wrong.
@@ -49,7 +50,9 @@ def read_request(body: Any) -> ResponsesAgentRequest:
         custom = body.get("custom_inputs") or {}
         if isinstance(custom, dict):
             body = body | {"custom_inputs": custom | {"previous_response_id": body["previous_response_id"]}}
-    if isinstance(body.get("input"), str):
+    if body.get("input") is None:
+        body = body | {"input": []}
+    if isinstance(body["input"], str):
         body = body | {"input": [{"role": "user", "content": body["input"]}]}
     try:
         return ResponsesAgentRequest(**body)
@@ -58,6 +61,8 @@ def read_request(body: Any) -> ResponsesAgentRequest:
         # Between the names of fields, pydantic tells which of its validators failed.
         place = ".".join(str(part) for part in first["loc"] if re.fullmatch(r"\d+|[a-z_]+", str(part)))
         raise InvalidRequest(f"{place}: {first['msg'].removeprefix('Value error, ')}", param=place) from error
+    except (TypeError, KeyError, AttributeError) as error:  # from within MLflow's validators
+        raise InvalidRequest("The request has a field of the wrong type.") from error
 
 
 def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
@@ -75,6 +80,7 @@ def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
     items = [item.model_dump(exclude_none=True) for item in request.input]
     check_size(items, max_input_bytes)
     messages = to_messages(items)
+    check_storable(messages)
     check_pairs(messages)
     for message in messages:  # an id from outside could name a message of the thread, and replace it
         message.id = str(uuid.uuid4())
@@ -146,6 +152,8 @@ def check_size(items: Any, max_bytes: int) -> None:
         size = len(json.dumps(items, ensure_ascii=False).encode())
     except UnicodeEncodeError as error:
         raise InvalidRequest("The input holds a lone surrogate: half of a character.", param="input") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The input is not JSON: {error}.", param="input") from error
     if size > max_bytes:
         raise InputTooLarge(f"The input has {size} bytes; {max_bytes} are allowed.", param="input")
 
@@ -168,6 +176,14 @@ def has_results(base: CheckpointTuple) -> bool:
     """Whether tool calls are pending at a checkpoint and results of some are stored beside it."""
     calls = unanswered_calls(messages_at(base))
     return bool(calls) and any(isinstance(message, ToolMessage) for message in stored_messages(base))
+
+
+def check_storable(messages: Sequence[AnyMessage]) -> None:
+    """Refuse what storage cannot hold, such as a number of more than 64 bits among a call's arguments."""
+    try:
+        JsonPlusSerializer().dumps_typed(list(messages))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest("The input holds a value that cannot be stored.", param="input") from error
 
 
 def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:

@@ -81,8 +81,35 @@ class TestOurs:
             ("POST", "/threads/nowhere/state", [1], 400),
             ("POST", "/threads/prune", {"older_than_days": "old"}, 400),
             ("POST", "/threads/prune", {"age": 1}, 400),
+            ("POST", "/threads/prune", {"operation": "prune", "method": "x", "self": 1}, 400),
+            ("GET", "/threads?limit=" + "9" * 5000, None, 400),
+            ("POST", "/threads/t/state", {"thread_id": "other", "checkpoint_id": ["x"]}, 400),
+            (
+                "POST",
+                "/threads/t/state",
+                {"checkpoint_id": "x", "new_messages": [{"role": "user", "content": [{}]}]},
+                400,
+            ),
+            ("POST", "/threads/t/history", {"before": {"configurable": 5}}, 400),
+            ("POST", "/threads/t/state/checkpoint", {"checkpoint": {"checkpoint_id": 5}}, 400),
             ("POST", "/threads/search", {"metadata": {"user": "me"}}, 400),
             ("POST", "/threads/search", {"offset": -1}, 400),
+            ("POST", "/threads/search", {"limit": True, "offset": 1}, 400),
+            ("POST", "/threads/search", {"limit": 10, "offset": 995}, 400),
+            ("POST", "/threads/t/history", {"before": {}}, 400),
+            ("POST", "/threads/t/history", {"metadata": {"user": "me"}}, 400),
+            ("POST", "/threads/t/state/checkpoint", {"checkpoint": "x"}, 400),
+            ("POST", "/threads/t/state", {"checkpoint": 5, "values": {"messages": []}}, 400),
+            *(
+                ("POST", "/threads/t/state", {"checkpoint_id": "x", "values": {"messages": [message]}}, 400)
+                for message in (
+                    {"role": "assistant", "tool_calls": ["x"]},
+                    {"role": "assistant", "tool_calls": [{"function": {}}]},
+                    {"role": "tool", "content": "x"},
+                )
+            ),
+            ("POST", "/threads", {}, 405),
+            ("GET", "/nowhere", None, 404),
         ],
     )
     def test_bad_requests(self, http: httpx.Client, method: str, path: str, body: Any, status: int) -> None:

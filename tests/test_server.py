@@ -104,6 +104,14 @@ class TestOpenAIClient:
             )
 
 
+HOSTILE_ARGUMENTS = ["{", "[]", '{"n": NaN}', '{"n": 1e999}', f'{{"n": {10**20}}}', '{"s": "\\ud800"}', "[" * 100_000]
+CALLED = {"type": "function_call_output", "call_id": "1", "output": "done"}
+
+
+def call(arguments: str) -> dict[str, Any]:
+    return {"type": "function_call", "call_id": "1", "name": "search", "arguments": arguments}
+
+
 class TestRoutes:
     @pytest.mark.parametrize("path", ["/responses", "/v1/responses", "/invocations"])
     def test_turns(self, url: str, path: str) -> None:
@@ -133,6 +141,11 @@ class TestRoutes:
             '{"input": "a", "custom_inputs": {"thread_id": "\\ud800"}}',
             '{"input": "\\ud800"}',
             "[" * 100_000,
+            '{"input": "x", "custom_inputs": {"n": NaN}}',
+            '{"input": "x", "custom_inputs": {"note": "\\ud800"}}',
+            '{"input": "x", "custom_inputs": {"operation": "prune", "older_than_days": 0}}',
+            '{"input": [], "custom_inputs": {"operation": ["prune"]}}',
+            *(json.dumps({"input": [call(arguments), CALLED]}) for arguments in HOSTILE_ARGUMENTS),
         ],
     )
     @pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}])
