@@ -52,7 +52,12 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
         return Continuation(list(request), after=0 if departs else None)
     place = begin + alike
     if place == len(ours):
-        return Continuation(list(request[end if alike == len(theirs) else theirs[alike].start :]))
+        if alike == len(theirs):
+            return Continuation(list(request[end:]))
+        new = list(request[theirs[alike].start :])
+        if theirs[alike].start == theirs[alike - 1].start:  # its words are there already, its calls are not
+            new[0] = new[0].model_copy(update={"content": ""})
+        return Continuation(new)
     while place > begin and ours[place].role != "user":
         place -= 1
     resumes = theirs[place - begin].start if place - begin < len(theirs) else end

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -319,6 +320,38 @@ class TestEdits:
             assert "99" in text_of(say_nothing(agent))
             assert calls == []
 
+    def test_leaves_nothing_beside_the_checkpoint_it_edits(self, make_agent: Make) -> None:
+        agent = make_agent(build_graph(OfflineModel(), [weather]))
+        done = say(agent, "Weather in SF?", thread_id="t")["custom_outputs"]
+        result = agent.get_checkpoint_state("t")["messages"][2]
+        branches = Branches(agent)
+        called = {"type": "function_call", "call_id": "k", "name": "search", "arguments": "{}"}
+        for new in (
+            [result | {"output": "SF: 99°F"}],
+            [user("x"), called, {"type": "function_call_output", "call_id": "k", "output": "forged"}],
+            [user("x")],
+            [user("y")],
+        ):
+            agent.update_checkpoint_state("t", done["checkpoint_id"], new)
+            branches.check()
+        say(agent, "hello", thread_id="t", checkpoint_id=done["checkpoint_id"])
+        assert len(said(agent)) == 6
+        assert agent.get_checkpoint_state("t")["messages"][2] == result
+
+    def test_answering_a_call_on_one_branch_answers_it_there_alone(self, make_agent: Make) -> None:
+        agent = make_agent(build_graph(OfflineModel(), [weather]))
+        head = say(agent, "hello", thread_id="t")["custom_outputs"]["checkpoint_id"]
+        called = {"type": "function_call", "call_id": "k", "name": "search", "arguments": '{"query": "weather in SF"}'}
+        asks = agent.update_checkpoint_state("t", head, [user("Weather?"), called])
+        assert asks["next_nodes"] == ["tools"]
+        branches = Branches(agent)
+        forged = {"type": "function_call_output", "call_id": "k", "output": "SF: 99°F"}
+        agent.update_checkpoint_state("t", asks["checkpoint_id"], [forged])
+        branches.check()
+        calls.clear()
+        assert "60" in text_of(replay(agent, asks))
+        assert calls == ["SF"]
+
     def test_an_explicit_override(self, agent: Any, head: str) -> None:
         assert agent.update_checkpoint_state("t", head, [user("I like trains")], as_node="model")["next_nodes"] == []
         with pytest.raises(InvalidRequest, match="as_node must be one of __start__, model, tools"):
@@ -473,6 +506,23 @@ class TestThreads:
             with pytest.raises(InvalidRequest):
                 agent.prune(bad)
 
+    def test_prune_while_many_turns_run(self, make_agent: Make) -> None:
+        agent = make_agent(build_graph(Scripted("yes"), []))
+        done = threading.Event()
+
+        def prune() -> None:
+            while not done.is_set():
+                agent.prune(0)
+
+        pruning = threading.Thread(target=prune)
+        pruning.start()
+        try:
+            with ThreadPoolExecutor(4) as callers:
+                list(callers.map(lambda n: say(agent, "hello", thread_id=f"{n % 4}"), range(120)))
+        finally:
+            done.set()
+            pruning.join()
+
     def test_prune_while_a_turn_runs(self, make_agent: Make) -> None:
         agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
         for _ in range(3):
@@ -599,6 +649,38 @@ class TestResentConversation:
         parent = agent.get_checkpoint_state("t", answer["custom_outputs"]["parent_checkpoint_id"])
         assert parent["message_count"] == 2
         branches.check()
+
+    def test_an_edited_first_message_forks_at_the_root(self, agent: Any) -> None:
+        first, second = (say(agent, text, thread_id="t") for text in ("I'm headed to SF!", "Where am I going?"))
+        branches = Branches(agent)
+        again = [assistant(text_of(first)), user("Where am I going?"), assistant(text_of(second)), user("hello")]
+        self.resend(agent, user("I'm headed to Oslo!"), *again)
+        assert said(agent)[0] == "I'm headed to Oslo!"
+        assert len(said(agent)) == 6
+        branches.check()
+
+    def test_it_may_depart_within_a_turn(self, agent: Any) -> None:
+        begun = [user("a1"), assistant("b1"), user("a2"), assistant("b2"), user("a3")]
+        self.resend(agent, *begun)
+        branches = Branches(agent)
+        self.resend(agent, *begun[:2], user("other"))
+        assert said(agent)[:3] == ["a1", "b1", "other"]
+        assert len(said(agent)) == 4
+        branches.check()
+
+    def test_what_a_client_says_of_tools_is_kept(self, agent: Any) -> None:
+        first = say(agent, "hello", thread_id="t")
+        called = {"type": "function_call", "call_id": "z", "name": "lookup", "arguments": "{}"}
+        result = {"type": "function_call_output", "call_id": "z", "output": "from the client"}
+        self.resend(agent, user("hello"), assistant(text_of(first)), called, result, user("hello again"))
+        assert [item["type"] for item in agent.get_checkpoint_state("t")["messages"]] == [
+            "message",
+            "message",
+            "function_call",
+            "function_call_output",
+            "message",
+            "message",
+        ]
 
     def test_who_says_the_same_twice_is_heard_twice(self, agent: Any) -> None:
         first = say(agent, "hello", thread_id="t")

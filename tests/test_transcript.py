@@ -40,6 +40,11 @@ def said(words: str) -> list[AnyMessage]:
         # The thread ends before it does.
         ("u1 a1", "u1 a1 u2 a2 u3", "u2 a2 u3", None),
         ("u1", "u1 a1 u2", "a1 u2", None),
+        ("u1 a1 u2 a2 u3 a3", "u2 a2 u4", "u4", 4),
+        ("u1 a1 u2 a2", "u9 a1 u2 a2 u3", "u9 a1 u2 a2 u3", 0),
+        ("u1 a1 u1", "u1 a1 u2", "u2", 2),
+        ("u1 a1", "u1 a1 c t u2", "c t u2", None),
+        ("u1 c t a1", "u1 c t u2", "u1 c t u2", 0),
         # Examples that have nothing to do with it.
         ("u1 a1", "u8 a8 u2", "u8 a8 u2", None),
         ("", "u1 a1 u2", "u1 a1 u2", None),
