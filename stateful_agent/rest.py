@@ -154,7 +154,9 @@ def _number(text: str) -> Any:
 
 
 def _checkpoint(thread_id: str, checkpoint_id: str | None) -> Json | None:
-    return checkpoint_id and {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}  # type: ignore[return-value]
+    if checkpoint_id is None:
+        return None
+    return {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
 
 
 def _id_in(checkpoint: Any, param: str) -> str:
