@@ -1,4 +1,5 @@
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from fasteners import InterProcessLock
 from pydantic import SecretStr
 
 ROOT = Path(__file__).parent.parent
@@ -108,23 +110,33 @@ def rows(database: str) -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def logged_model(tracking: str) -> str:
+def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
-    secrets = {"DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none", "TAVILY_API_KEY": "tvly-5ecret"}
-    return log(ROOT / "agent.py", secrets)
+    run = tmp_path_factory.getbasetemp()
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # logging takes long: once for all workers
+    path_file = shared / "model.path"
+    with InterProcessLock(shared / "model.lock"):
+        if not path_file.exists():
+            secrets = {"DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none", "TAVILY_API_KEY": "tvly-5ecret"}
+            command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(path_file)]
+            subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
+    return path_file.read_text()
 
 
 @pytest.fixture(scope="session")
-def slow_model(tracking: str) -> str:
-    """The folder of a logged agent that takes 3 s to answer."""
-    return log(ROOT / "tests" / "slow_agent.py", {})
+def url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The logged agent, served from another folder with nothing configured."""
+    port = free_port()
+    with serving(logged_model, tmp_path_factory.mktemp("served"), port):
+        yield f"http://127.0.0.1:{port}"
 
 
-def log(agent_file: Path, environment: dict[str, str]) -> str:
-    path_file = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")).parent / f"{agent_file.stem}.path"
-    command = [sys.executable, "log_and_deploy.py", "log", "--agent", str(agent_file), "--path-file", str(path_file)]
-    subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True)
-    return path_file.read_text()
+def with_agent(logged_model: str, agent_file: Path, folder: Path) -> str:
+    """A copy of the logged model around another agent."""
+    model = shutil.copytree(logged_model, folder / "model")
+    shutil.copy(agent_file, model / agent_file.name)
+    (model / "MLmodel").write_text((model / "MLmodel").read_text().replace("agent.py", agent_file.name))
+    return str(model)
 
 
 @contextmanager

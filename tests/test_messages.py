@@ -46,3 +46,18 @@ def test_calls_and_results_come_in_pairs() -> None:
 )
 def test_text_of_any_content(content: object) -> None:
     assert text_of(content) == "text"
+
+
+def test_the_state_gives_back_the_messages() -> None:
+    from stateful_agent.messages import to_items, to_messages
+
+    messages = [
+        HumanMessage("look", id="1"),
+        HumanMessage([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:,"}}], id="2"),
+        AIMessage("well", id="3", tool_calls=[{"name": "f", "args": {"x": 1}, "id": "c", "type": "tool_call"}]),
+        ToolMessage("done", id="4", tool_call_id="c", status="error"),
+        AIMessage("", id="5", tool_calls=[{"name": "f", "args": {}, "id": "d", "type": "tool_call"}]),
+        ToolMessage("done", id="6", tool_call_id="d"),
+        AIMessage("so", id="7"),
+    ]
+    assert to_messages(to_items(messages)) == messages

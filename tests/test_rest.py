@@ -6,16 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import free_port, serving
 from langgraph_sdk import get_client
 from langgraph_sdk.errors import NotFoundError
-
-
-@pytest.fixture(scope="module")
-def url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    with serving(logged_model, tmp_path_factory.mktemp("rest"), port):
-        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

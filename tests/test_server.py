@@ -12,15 +12,7 @@ import httpx
 import openai
 import psutil
 import pytest
-from conftest import ROOT, free_port, serving
-
-
-@pytest.fixture(scope="module")
-def url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The logged agent, served from another folder with nothing configured."""
-    port = free_port()
-    with serving(logged_model, tmp_path_factory.mktemp("served"), port):
-        yield f"http://127.0.0.1:{port}"
+from conftest import ROOT, free_port, serving, with_agent
 
 
 @pytest.fixture
@@ -154,10 +146,8 @@ class TestRoutes:
         assert answer.status_code == 400
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
 
-    def test_too_large(self, logged_model: str, tmp_path: Path) -> None:
-        port = free_port()
-        with serving(logged_model, tmp_path, port, MAX_INPUT_BYTES="1000"):
-            answer = httpx.post(f"http://127.0.0.1:{port}/responses", json={"input": "x" * 2000})
+    def test_too_large(self, url: str) -> None:
+        answer = httpx.post(f"{url}/responses", json={"input": "x" * 17 * 1024 * 1024})
         assert answer.status_code == 413
 
 
@@ -198,10 +188,10 @@ def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def slow_url(slow_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def slow_url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A served agent whose model talks for 3 s."""
-    port = free_port()
-    with serving(slow_model, tmp_path_factory.mktemp("slow"), port):
+    port, folder = free_port(), tmp_path_factory.mktemp("slow")
+    with serving(with_agent(logged_model, ROOT / "tests" / "slow_agent.py", folder), folder, port):
         yield f"http://127.0.0.1:{port}"
 
 

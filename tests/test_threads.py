@@ -1,0 +1,130 @@
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import say, text_of
+from scripted import Scripted
+from walking import Branches, fork, said, user
+
+from stateful_agent.errors import InvalidRequest, ThreadDeleted, ThreadNotFound
+from stateful_agent.graph import build_graph
+
+Make = Callable[..., Any]
+
+
+class TestThreads:
+    def test_list(self, agent: Any) -> None:
+        for name in ("a", "b", "c", "a"):
+            head = say(agent, f"hello from {name}", thread_id=name)["custom_outputs"]["checkpoint_id"]
+        threads = agent.list_threads()
+        assert [thread["thread_id"] for thread in threads] == ["a", "c", "b"]
+        assert threads[0]["checkpoint_id"] == head
+        assert (threads[0]["turn"], threads[0]["message_count"], threads[0]["next_nodes"]) == (2, 4, [])
+        assert threads[0]["created_at"] < threads[2]["updated_at"] < threads[0]["updated_at"]
+        assert agent.list_threads(1, threads[0]["updated_at"]) == [threads[1]]
+        for bad in ("yesterday", 5):
+            with pytest.raises(InvalidRequest):
+                agent.list_threads(1, bad)
+
+    def test_copy_is_whole_and_apart(self, agent: Any) -> None:
+        first = say(agent, "I'm headed to SF!", thread_id="t")["custom_outputs"]
+        fork(agent, first, "I'm headed to Oslo!")
+        branches = Branches(agent)
+        copy = agent.copy_thread("t")
+        assert copy["copied_from"] == "t"
+        mine, theirs = agent.get_checkpoint_history("t", 100), agent.get_checkpoint_history(copy["thread_id"], 100)
+        assert [entry | {"thread_id": "t"} for entry in theirs] == mine
+        assert said(agent, thread_id=copy["thread_id"]) == said(agent)
+        say(agent, "Where am I going?", thread_id=copy["thread_id"])
+        assert len(said(agent, thread_id=copy["thread_id"])) == 6
+        branches.check()
+        assert len(agent.get_checkpoint_history("t", 100)) == len(mine)
+        with pytest.raises(ThreadNotFound):
+            agent.copy_thread("nowhere")
+
+    def test_delete_leaves_no_row(self, agent: Any, rows: Callable[[], int]) -> None:
+        say(agent, "Weather in SF and LA?", thread_id="t")
+        say(agent, "hello", thread_id="other")
+        total = rows()
+        deleted = agent.delete_thread("t")
+        assert sum(deleted[table] for table in ("checkpoints", "blobs", "writes")) == total - rows()
+        assert [thread["thread_id"] for thread in agent.list_threads()] == ["other"]
+        with pytest.raises(ThreadNotFound):
+            agent.delete_thread("t")
+        agent.delete_thread("other")
+        assert rows() == 0
+
+    def test_delete_while_a_turn_runs(self, make_agent: Make, rows: Callable[[], int]) -> None:
+        agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
+        say(agent, "hello", thread_id="t")
+        stream = agent.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
+        next(stream)
+        agent.delete_thread("t")
+        assert rows() == 0
+        assert list(stream)[-1].code == ThreadDeleted.code
+        assert rows() == 0
+        assert text_of(say(agent, "hello again", thread_id="t"))
+        assert len(said(agent)) == 2
+
+    def test_begun_again_while_an_old_turn_runs(self, make_agent: Make) -> None:
+        slow, quick = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), [])), make_agent()
+        say(quick, "hello", thread_id="t")
+        stream = slow.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
+        next(stream)
+        quick.delete_thread("t")
+        say(quick, "hello again", thread_id="t")
+        assert list(stream)[-1].code == ThreadDeleted.code
+        assert said(quick)[0] == "hello again"
+        assert len(quick.get_checkpoint_history("t")) == 3
+
+    def test_prune_keeps_heads(self, agent: Any, rows: Callable[[], int]) -> None:
+        for thread_id in ("t", "u"):
+            first = say(agent, "Weather in SF and LA?", thread_id=thread_id)["custom_outputs"]
+            fork(agent, first, "I'm headed to Oslo!")
+            say(agent, "hello", thread_id=thread_id)
+        states = [agent.get_checkpoint_state(thread_id) for thread_id in ("t", "u")]
+        total = rows()
+        assert set(agent.prune(1).values()) == {0}
+        assert rows() == total
+        pruned = agent.prune(0)
+        assert pruned["threads"] == 2
+        assert sum(pruned[table] for table in ("checkpoints", "blobs", "writes")) == total - rows()
+        for thread_id, state in zip(("t", "u"), states, strict=True):
+            assert agent.get_checkpoint_state(thread_id) == state | {"parent_checkpoint_id": None}
+            assert len(agent.get_checkpoint_history(thread_id)) == 1
+        assert "Oslo" in text_of(say(agent, "Where am I going?", thread_id="t"))
+        assert set(agent.prune(0).values()) != {0}
+        for bad in (-1, "1", True, float("nan"), 1e99):
+            with pytest.raises(InvalidRequest):
+                agent.prune(bad)
+
+    def test_prune_while_many_turns_run(self, make_agent: Make) -> None:
+        agent = make_agent(build_graph(Scripted("yes"), []))
+        done = threading.Event()
+
+        def prune() -> None:
+            while not done.is_set():
+                agent.prune(0)
+
+        pruning = threading.Thread(target=prune)
+        pruning.start()
+        try:
+            with ThreadPoolExecutor(4) as callers:
+                list(callers.map(lambda n: say(agent, "hello", thread_id=f"{n % 4}"), range(120)))
+        finally:
+            done.set()
+            pruning.join()
+
+    def test_prune_while_a_turn_runs(self, make_agent: Make) -> None:
+        agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
+        for _ in range(3):
+            say(agent, "hello", thread_id="t")
+        stream = agent.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
+        next(stream)
+        pruning = threading.Timer(0.3, agent.prune, [0])
+        pruning.start()
+        assert list(stream)[-1].type == "response.completed"
+        pruning.join()
+        assert len(said(agent)) == 8

@@ -1,0 +1,79 @@
+"""Ways of walking a conversation's tree, for tests."""
+
+import asyncio
+from typing import Any
+
+from conftest import say
+from langchain_core.tools import tool
+
+
+def user(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text, **more}
+
+
+def assistant(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "output_text", "text": text}], **more}
+
+
+def replay(agent: Any, entry: dict[str, Any], stream: bool = False) -> dict[str, Any]:
+    """A turn without input. Returns the response as JSON."""
+    request = {"input": [], "custom_inputs": {"thread_id": entry["thread_id"], "checkpoint_id": entry["checkpoint_id"]}}
+    if stream:
+        return dict([event.model_dump(exclude_none=True) for event in agent.predict_stream(request)][-1]["response"])
+    return dict(agent.predict(request).model_dump(exclude_none=True))
+
+
+def fork(agent: Any, entry: dict[str, Any], text: str, stream: bool = False) -> dict[str, Any]:
+    """A turn from an entry of the history."""
+    place = {"thread_id": entry["thread_id"], "checkpoint_id": entry["checkpoint_id"]}
+    if not stream:
+        return say(agent, text, **place)
+    events = list(agent.predict_stream({"input": [user(text)], "custom_inputs": place}))
+    return dict(events[-1].model_dump(exclude_none=True)["response"])
+
+
+def said(agent: Any, checkpoint_id: str | None = None, thread_id: str = "t") -> list[str]:
+    """All that was said up to a checkpoint."""
+    items = agent.get_checkpoint_state(thread_id, checkpoint_id)["messages"]
+    return [item["content"][0]["text"] if item["type"] == "message" else item["type"] for item in items]
+
+
+def at(agent: Any, next_nodes: list[str], thread_id: str = "t") -> dict[str, Any]:
+    """The newest checkpoint where that is next."""
+    return next(e for e in agent.get_checkpoint_history(thread_id, 100) if e["next_nodes"] == next_nodes)
+
+
+class Branches:
+    """Notes how every checkpoint reads, to tell later that none of them has changed."""
+
+    def __init__(self, agent: Any) -> None:
+        self.agent = agent
+        self.before = self.read()
+
+    def read(self) -> dict[str, Any]:
+        ids = [entry["checkpoint_id"] for entry in self.agent.get_checkpoint_history("t", 100)]
+        return {checkpoint_id: self.agent.get_checkpoint_state("t", checkpoint_id) for checkpoint_id in ids}
+
+    def check(self) -> None:
+        now = self.read()
+        assert {checkpoint_id: now[checkpoint_id] for checkpoint_id in self.before} == self.before
+
+
+def say_nothing(agent: Any) -> dict[str, Any]:
+    return dict(agent.predict({"input": [], "custom_inputs": {"thread_id": "t"}}).model_dump(exclude_none=True))
+
+
+calls: list[str] = []
+
+
+stuck: set[str] = set()
+
+
+@tool("search")
+async def weather(query: str) -> str:
+    """Search for the weather."""
+    place = query.split()[-1]
+    calls.append(place)
+    if place in stuck:
+        await asyncio.sleep(60)
+    return f"{place}: 60°F"
