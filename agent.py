@@ -9,6 +9,7 @@ import functools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import mlflow
@@ -22,12 +23,14 @@ from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from stateful_agent import history
+from stateful_agent.caller import acting_as, caller
 from stateful_agent.edit import fork_with_results
-from stateful_agent.errors import AgentError, NothingToResume, typed
+from stateful_agent.errors import AgentError, NothingToResume, Unidentified, typed
 from stateful_agent.graph import build_graph
+from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
-from stateful_agent.responses import Event, ResponseEvents, error_event
+from stateful_agent.responses import Event, ResponseEvents, error_event, goes_on_after, until_done
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
@@ -35,7 +38,7 @@ from stateful_agent.threads import place_of_response
 from stateful_agent.time_travel import Compiled, TimeTravel
 from stateful_agent.tools import agent_tools
 from stateful_agent.transcript import continuation
-from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, read_request
+from stateful_agent.turn import Turn, accept, check_id, has_results, mend, messages_at, operation_of, read_request
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
@@ -56,6 +59,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         self.storage = Storage(self.settings)
         self._graph = graph
         self._compiled: Compiled | None = None
+        self._leases: Leases | None = None
         atexit.register(self.close)
 
     # -- A turn ----------------------------------------------------------------------------------------------------
@@ -117,18 +121,28 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             span.set_inputs(request.model_dump(exclude_none=True))
             events = ResponseEvents(f"resp_{uuid.uuid4().hex}", int(time.time()), "stateful-agent")
             try:
-                if operation := operation_of(request):
-                    name, arguments = operation
-                    place = {key: arguments[key] for key in ("thread_id",) if key in arguments}
-                    for event in events.complete(place | {"result": await self.aoperate(name, arguments)}):
+                with self._identified(request):
+                    if operation := operation_of(request):
+                        name, arguments = operation
+                        place = {key: arguments[key] for key in ("thread_id",) if key in arguments}
+                        for event in events.complete(place | {"result": await self.aoperate(name, arguments)}):
+                            yield event
+                        return
+                    turn = accept(request, max_input_bytes=self.settings.max_input_bytes)
+                    async for event in self._run(turn, events):
                         yield event
-                    return
-                turn = accept(request, max_input_bytes=self.settings.max_input_bytes)
-                async for event in self._run(turn, events):
-                    yield event
             except Exception as error:
                 raise typed(error) from error
             span.set_outputs(event["response"])
+
+    def _identified(self, request: ResponsesAgentRequest) -> AbstractContextManager[None]:
+        """The request as that of its user, if users are told apart."""
+        trusted = self.settings.trusted_identity
+        if trusted is None or caller() is not None:
+            return nullcontext()
+        if trusted != "context" or not (request.context and request.context.user_id):
+            raise Unidentified()
+        return acting_as(check_id(request.context.user_id, "user_id"))
 
     async def _run(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
         if turn.thread_id is None:  # not to be stored
@@ -139,32 +153,31 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             return
 
         graph, saver = await self.graph_on_disk()
-        config, graph_input = await self._begin(turn, graph, saver)
-        thread_id = config["configurable"]["thread_id"]
-        if mlflow.get_current_active_span():  # not all turns are traced
-            mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
-        config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
         try:
-            async for event in self._stream(graph, graph_input, config, events):
+            config, graph_input = await self._begin(turn, graph, saver)
+            custom_outputs = {"thread_id": config["configurable"]["thread_id"]}
+            if saver.base:
+                custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
+            if mlflow.get_current_active_span():  # not all turns are traced
+                mlflow.update_current_trace(metadata={"mlflow.trace.session": custom_outputs["thread_id"]})
+            config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
+            async for event in self._stream(graph, graph_input, config, events, saver):
                 yield event
         finally:
-            await saver.flush()
-
-        custom_outputs = {"thread_id": thread_id, "checkpoint_id": saver.last_checkpoint_id}
-        if saver.base:
-            custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
-        for event in events.complete(custom_outputs):
+            await saver.release()
+        for event in events.complete(custom_outputs | {"checkpoint_id": saver.last_checkpoint_id}):
             yield event
 
     async def _begin(
         self, turn: Turn, graph: Compiled, saver: TurnSaver
     ) -> tuple[RunnableConfig, dict[str, Any] | None]:
-        """Load where the turn continues from. Returns that place, and the graph's input: `None` for a replay."""
+        """Take the thread. Returns where the turn continues from, and the graph's input: `None` for a replay."""
         pool = await self.storage.pool()
         thread_id, checkpoint_id = str(turn.thread_id), turn.checkpoint_id
         if turn.previous_response_id:
             thread_id, checkpoint_id = await place_of_response(pool, turn.previous_response_id)
-        base = await saver.load(thread_id, checkpoint_id)
+        begins = bool(turn.messages) and checkpoint_id is None
+        base = await saver.take(thread_id, checkpoint_id, begins=begins, patience=self.settings.thread_timeout)
 
         if not turn.messages:
             if base is None or not (checkpoint_id or history.next_nodes(graph, base.checkpoint)):
@@ -191,12 +204,34 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         return at(thread_id, checkpoint_id), {"messages": [*unfinished, *messages]}
 
     async def _stream(
-        self, graph: Compiled, graph_input: dict[str, Any] | None, config: RunnableConfig, events: ResponseEvents
+        self,
+        graph: Compiled,
+        graph_input: dict[str, Any] | None,
+        config: RunnableConfig,
+        events: ResponseEvents,
+        saver: TurnSaver | None = None,
     ) -> AsyncIterator[Event]:
-        chunks: AsyncIterator[Any] = graph.astream(graph_input, config, stream_mode="messages")
-        async for message, metadata in chunks:
-            for event in events.feed(message, metadata["langgraph_checkpoint_ns"]):
+        """Run the graph and say what it says. That something is done is said once it is on disk."""
+        held: list[Event] = []
+        chunks: AsyncIterator[Any] = graph.astream(graph_input, config, stream_mode=["messages", "updates"])
+        async for mode, chunk in chunks:
+            if mode == "messages":
+                message, metadata = chunk
+                said = list(events.feed(message, metadata["langgraph_checkpoint_ns"]))
+            elif held and goes_on_after(held[-1]):  # the step has ended, and others follow
+                said = []
+            else:
+                continue
+            if saver and held:
+                await saver.flush()
+            now, later = until_done(said)
+            for event in [*held, *now]:
                 yield event
+            held = later
+        if saver:
+            await saver.release()
+        for event in held:
+            yield event
 
     # -- Life ------------------------------------------------------------------------------------------------------
 
@@ -228,7 +263,10 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
 
     async def graph_on_disk(self) -> tuple[Compiled, TurnSaver]:
         """The graph with a saver of its own: a shared one's lock would serialise the whole pool."""
-        saver = TurnSaver(await self.storage.pool(), functools.partial(history.label, self._compile()))
+        pool = await self.storage.pool()
+        if self._leases is None or self._leases.pool is not pool:
+            self._leases = Leases(pool)
+        saver = TurnSaver(pool, self._leases, functools.partial(history.label, self._compile()))
         return self._copy(saver), saver
 
     def _copy(self, saver: TurnSaver | None) -> Compiled:

@@ -17,6 +17,7 @@ from mlflow.protos.databricks_pb2 import (
     RESOURCE_CONFLICT,
     RESOURCE_DOES_NOT_EXIST,
     TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
 )
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,47 @@ class CheckpointNotFound(ThreadNotFound):
     code = "checkpoint_not_found"
 
 
-class ThreadDeleted(AgentError):
-    """The thread was deleted while this turn ran: nothing more of it was kept."""
+class Conflict(AgentError):
+    """Somebody else is at work on this thread."""
 
     status = 409
-    code = "thread_deleted"
+    code = "conflict"
     type = "conflict_error"
     mlflow_code = RESOURCE_CONFLICT
+
+
+class ThreadBusy(Conflict):
+    """Another turn runs on this thread: send the request again when that has ended."""
+
+    code = "thread_busy"
+    retry_after = 1  # seconds
+
+
+class ThreadDeleted(Conflict):
+    """The thread was deleted while this turn ran: nothing more of it was kept."""
+
+    code = "thread_deleted"
+
+
+class TurnOvertaken(Conflict):
+    """This turn was silent for so long that another one has the thread now: nothing more of it was kept."""
+
+    code = "turn_overtaken"
+
+
+class ClockBehind(AgentError):
+    """The clock of this server is behind that of another one, which wrote to this thread: nothing was stored."""
+
+    code = "clock_behind"
+
+
+class Unidentified(AgentError):
+    """The request does not say whose it is, and only known users have threads here."""
+
+    status = 401
+    code = "unidentified"
+    type = "authentication_error"
+    mlflow_code = UNAUTHENTICATED
 
 
 class ModelRateLimited(AgentError):

@@ -155,6 +155,17 @@ class ResponseEvents:
         self._usage = add_usage(self._usage, usage)
 
 
+def until_done(events: list[Event]) -> tuple[list[Event], list[Event]]:
+    """The events before the first that says that something is done, and the others."""
+    done = next((n for n, event in enumerate(events) if event["type"].endswith(".done")), len(events))
+    return events[:done], events[done:]
+
+
+def goes_on_after(event: Event) -> bool:
+    """Whether a turn has more to do after this item: a call needs its result, and a result an answer."""
+    return event.get("item", {}).get("type") in ("function_call", "function_call_output")
+
+
 def error_event(error: AgentError, sequence_number: int) -> Event:
     """The terminal event of a stream that has begun, in the form that raises in every OpenAI client."""
     fields = error.as_dict()

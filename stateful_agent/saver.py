@@ -1,13 +1,13 @@
 """LangGraph's saver for one turn, in few round trips.
 
-LangGraph hands over a checkpoint in several pieces, several checkpoints a turn. The pieces are gathered for a moment
-and stored as one statement, which does nothing if the thread has been deleted since the turn began.
+A turn takes its thread and reads where it continues from as one statement. LangGraph hands over a checkpoint in
+several pieces, several checkpoints a turn: they are gathered for a moment and stored as one statement, which does
+nothing if the thread is no longer the turn's.
 """
 
 import asyncio
-import json
 import logging
-from base64 import b64encode
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, LiteralString
 
@@ -22,7 +22,18 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from stateful_agent.errors import CheckpointNotFound, ThreadDeleted
+from stateful_agent import lease
+from stateful_agent.caller import caller
+from stateful_agent.errors import (
+    CheckpointNotFound,
+    ClockBehind,
+    ThreadBusy,
+    ThreadDeleted,
+    ThreadNotFound,
+    TurnOvertaken,
+)
+from stateful_agent.lease import Leases
+from stateful_agent.pieces import STORE, Pieces
 from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
@@ -32,48 +43,26 @@ Labels = dict[str, Any]
 GATHER = 0.01
 """Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
 
-# A thread that is pruned, or deleted and begun again under the same name, is another generation.
-CLAIM_THREAD: LiteralString = """
-    INSERT INTO agent_threads (thread_id) VALUES (%(thread_id)s)
-    ON CONFLICT (thread_id) DO UPDATE SET updated_at = now()
-    RETURNING thread_id, generation
+CHECKPOINT: LiteralString = """
+    WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s
+        AND (%(checkpoint_id)s::text IS NULL OR checkpoint_id = %(checkpoint_id)s)
+    ORDER BY checkpoint_id DESC LIMIT 1
 """
-HOLD_THREAD: LiteralString = """
-    UPDATE agent_threads SET updated_at = now()
-    WHERE thread_id = %(thread_id)s AND generation = %(generation)s
-    RETURNING thread_id, generation
-"""
-GENERATION: LiteralString = """
-    SELECT generation FROM agent_threads JOIN checkpoints USING (thread_id)
-    WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND checkpoint_id = %(checkpoint_id)s
-"""
-# LangGraph stores a task's results once, but replaces what it says about the task itself: those have an idx < 0.
-STORE: LiteralString = """, blob AS (
-    INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
-    SELECT thread_id, ns, channel, version, type, decode(blob, 'base64')
-    FROM thread, json_to_recordset(%(blobs)s::json)
-        AS piece (ns text, channel text, version text, type text, blob text)
-    ON CONFLICT DO NOTHING
-), task_write AS (
-    INSERT INTO checkpoint_writes
-        (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-    SELECT thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, decode(blob, 'base64')
-    FROM thread, json_to_recordset(%(writes)s::json)
-        AS piece (ns text, checkpoint_id text, task_id text, task_path text, idx int,
-                  channel text, type text, blob text)
-    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
-    SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
-    WHERE excluded.idx < 0
-), checkpoint AS (
-    INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
-    SELECT thread_id, ns, checkpoint_id, parent, piece.checkpoint, metadata
-    FROM thread, json_to_recordset(%(checkpoints)s::json)
-        AS piece (ns text, checkpoint_id text, parent text, checkpoint jsonb, metadata jsonb)
-    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE
-    SET checkpoint = excluded.checkpoint, metadata = excluded.metadata
+TAKE: LiteralString = (
+    lease.TAKE
+    + """
+    SELECT
+        taken.*,
+        (SELECT version FROM agent_threads WHERE thread_id = %(thread_id)s) AS version_seen,
+        EXISTS (SELECT FROM known) AS is_known,
+        (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = %(thread_id)s AND checkpoint_ns = '') AS head,
+        base.*
+    FROM (SELECT) AS turn LEFT JOIN taken ON true LEFT JOIN LATERAL (
+    """
+    + AsyncPostgresSaver.SELECT_SQL
+    + CHECKPOINT.replace("WHERE", "WHERE taken.version IS NOT NULL AND", 1)
+    + ") AS base ON true"
 )
-SELECT generation FROM thread
-"""
 
 
 class TurnSaver(AsyncPostgresSaver):
@@ -82,42 +71,104 @@ class TurnSaver(AsyncPostgresSaver):
     `flush` says when it is on disk; what could not be stored meanwhile is tried again there.
     """
 
-    def __init__(self, pool: Pool, label: Callable[[Checkpoint, Labels, Labels | None], Labels]) -> None:
+    def __init__(
+        self, pool: Pool, leases: Leases, label: Callable[[Checkpoint, Labels, Labels | None], Labels]
+    ) -> None:
         """`label(checkpoint, metadata, its parent's metadata)` is what to note beside a checkpoint."""
         super().__init__(pool)
         self.base: CheckpointTuple | None = None
-        self._is_loaded = False
+        self.labels: Labels | None = None
         self.last_checkpoint_id: str | None = None
         self.keeps_writes = True
         """Whether what a step says is stored beside the checkpoint that it follows, for when others do not finish. An
         edit's is not: whoever continues from that checkpoint would find it there."""
         self._pool = pool
+        self._leases = leases
         self._label = label
-        self.labels: Labels | None = None
+        self._is_loaded = False
         self._thread_id = ""
-        self._stands_on: str | None = None
-        self._generation: Any = None
-        self._pieces = _Pieces()
+        self._head = ""
+        self._began: Any = None
+        self._holder = uuid.uuid4()
+        self._holds = False
+        self._pieces = Pieces()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._order = asyncio.Lock()
 
     async def load(self, thread_id: str, checkpoint_id: str | None = None) -> CheckpointTuple | None:
-        """Read where the turn continues from: the checkpoint, else the head; `None` if the thread is new.
+        """Read a checkpoint, else the head; `None` if the thread is new. LangGraph continues from there.
 
         LangGraph would take an unknown checkpoint for an empty conversation and make that the thread's head.
 
         Raises:
             CheckpointNotFound: the thread has no such checkpoint.
         """
-        self._thread_id = thread_id
-        self.base = await self._read(at(thread_id, checkpoint_id))
-        if self.base is None and checkpoint_id is not None:
+        base = await self._read(at(thread_id, checkpoint_id))
+        if base is None and checkpoint_id is not None:
             raise CheckpointNotFound(param="checkpoint_id")
-        self._is_loaded = True
-        self._stands_on = self.base and self.base.config["configurable"]["checkpoint_id"]
-        self.labels = dict(self.base.metadata) if self.base else None
-        return self.base
+        return self._loaded(thread_id, base)
+
+    async def take(
+        self, thread_id: str, checkpoint_id: str | None = None, *, begins: bool = False, patience: float
+    ) -> CheckpointTuple | None:
+        """Take the thread for this turn, and load where it continues from, as `load` does.
+
+        While another turn runs there, wait in the order of arrival, up to `patience` seconds. With `begins`, there
+        need not be such a thread yet. Whoever takes a thread must `release` it.
+
+        Raises:
+            ThreadNotFound: there is no such thread of the caller's.
+            CheckpointNotFound: the thread has no such checkpoint.
+            ThreadBusy: other turns took all of the time.
+        """
+        values = {
+            "thread_id": thread_id,
+            "checkpoint_ns": "",
+            "checkpoint_id": checkpoint_id,
+            "begins": begins,
+            "caller": caller(),
+            "holder": self._holder,
+            "lease": lease.LEASE,
+        }
+        clock = asyncio.get_running_loop().time
+        deadline, waits = clock() + patience, False
+        try:
+            while True:
+                [row] = await fetch(self._pool, TAKE, values)
+                if not row["is_known"]:
+                    if checkpoint_id:
+                        raise CheckpointNotFound(param="checkpoint_id")
+                    raise ThreadNotFound(param="thread_id")
+                if row["version"] is not None:
+                    self._hold(thread_id)
+                    if row["version"] == (row["version_seen"] or 0):
+                        break
+                    continue  # another turn ended while this was asked: read what it wrote
+                if clock() > deadline:
+                    raise ThreadBusy()
+                waits = True
+                await fetch(self._pool, lease.QUEUE, values)
+                await asyncio.sleep(lease.QUEUE_INTERVAL)
+        finally:
+            if waits:
+                await fetch(self._pool, lease.LEAVE_QUEUE, values)
+        self._began = row["created_at"]
+        if row["head"]:
+            self._head = row["head"]
+            lease.follow(self._head)
+        return self._loaded(thread_id, self._tuple(row) if row["checkpoint_id"] else None)
+
+    async def release(self) -> None:
+        """Store what is left, and let the next turn have the thread.
+
+        Raises:
+            AgentError: as `flush` does. The thread is free after a few seconds then.
+        """
+        if self._holds:
+            self._holds = False
+            self._leases.drop(self._holder)
+            await self.flush(releases=True)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         at_base = self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns")
@@ -139,26 +190,15 @@ class TurnSaver(AsyncPostgresSaver):
         inline = {channel: value for channel, value in values.items() if _is_inline(value)}
         noted: Labels = dict(get_serializable_checkpoint_metadata(config, metadata))
         if not namespace:  # a subgraph's checkpoints are not the thread's
+            if checkpoint["id"] <= self._head:
+                raise ClockBehind()
             noted |= self._label(checkpoint, noted, self.labels)
             self.labels = noted
             self.last_checkpoint_id = checkpoint["id"]
         for channel, version in new_versions.items():
             if channel in values and channel not in inline:
-                kind, blob = self.serde.dumps_typed(values[channel])
-                self._pieces.blobs[namespace, channel, version] = {
-                    "ns": namespace,
-                    "channel": channel,
-                    "version": version,
-                    "type": kind,
-                    "blob": _base64(blob),
-                }
-        self._pieces.checkpoints[namespace, checkpoint["id"]] = {
-            "ns": namespace,
-            "checkpoint_id": checkpoint["id"],
-            "parent": parent,
-            "checkpoint": checkpoint | {"channel_values": inline},
-            "metadata": noted,
-        }
+                self._pieces.add_blob(namespace, channel, version, self.serde.dumps_typed(values[channel]))
+        self._pieces.add_checkpoint(namespace, parent, checkpoint | {"channel_values": inline}, noted)
         self._store_soon()
         return at(self._thread_id, checkpoint["id"], namespace)
 
@@ -169,41 +209,43 @@ class TurnSaver(AsyncPostgresSaver):
             return
         place = config["configurable"]
         for n, (channel, value) in enumerate(writes):
-            idx = WRITES_IDX_MAP.get(channel, n)
-            key = (place["checkpoint_ns"], place["checkpoint_id"], task_id, idx)
-            if idx < 0 or key not in self._pieces.writes:
-                kind, blob = self.serde.dumps_typed(value)
-                self._pieces.writes[key] = {
-                    "ns": place["checkpoint_ns"],
-                    "checkpoint_id": place["checkpoint_id"],
-                    "task_id": task_id,
-                    "task_path": task_path,
-                    "idx": idx,
-                    "channel": channel,
-                    "type": kind,
-                    "blob": _base64(blob),
-                }
+            task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
+            typed = self.serde.dumps_typed(value)
+            self._pieces.add_write(place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed)
         self._store_soon()
 
-    async def flush(self) -> None:
-        """Wait until all that was handed over is on disk.
+    async def flush(self, *, releases: bool = False) -> None:
+        """Wait until all that was handed over is on disk, and with `releases` give the thread up with the last of it.
 
         Raises:
             StorageUnavailable: the database cannot be reached. It can be called again.
             ThreadDeleted: somebody deleted the thread meanwhile. Nothing was stored.
+            TurnOvertaken: this process was silent for so long that another turn has the thread. Nothing was stored.
         """
         if self._timer:
             self._timer.cancel()
             self._timer = None
         async with self._order:  # a child never comes before its parent
-            pieces, self._pieces = self._pieces, _Pieces()
-            if not pieces:
-                return
+            pieces, self._pieces = self._pieces, Pieces()
             try:
-                await self._store(pieces)
+                if pieces:
+                    await self._store(pieces, releases)
+                elif releases:
+                    await fetch(self._pool, lease.RELEASE, {"thread_id": self._thread_id, "holder": self._holder})
             except BaseException:
                 self._pieces = pieces.followed_by(self._pieces)
                 raise
+
+    def _hold(self, thread_id: str) -> None:
+        self._thread_id = thread_id
+        if not self._holds:
+            self._holds = True
+            self._leases.hold(self._holder, thread_id)
+
+    def _loaded(self, thread_id: str, base: CheckpointTuple | None) -> CheckpointTuple | None:
+        self._thread_id, self.base, self._is_loaded = thread_id, base, True
+        self.labels = dict(base.metadata) if base else None
+        return base
 
     def _store_soon(self) -> None:
         if self._timer is None:
@@ -219,83 +261,33 @@ class TurnSaver(AsyncPostgresSaver):
         except Exception as error:
             logger.warning("Not stored yet: %s", error)  # the turn's own flush tries again, and says so if it fails
 
-    async def _store(self, pieces: "_Pieces") -> None:
-        claim = "WITH thread AS (" + CLAIM_THREAD + ")" + STORE
-        hold = "WITH thread AS (" + HOLD_THREAD + ")" + STORE
-        values = {"thread_id": self._thread_id, "checkpoint_id": self._stands_on} | pieces.as_json()
-        query = claim if self._generation is None else hold
-        stored = await fetch(self._pool, query, values | {"generation": self._generation})
-        while not stored:  # deleted; or pruned, which may have spared where this turn stands
-            spared = await fetch(self._pool, GENERATION, values)
-            if not spared:
+    async def _store(self, pieces: Pieces, releases: bool) -> None:
+        values = {"thread_id": self._thread_id, "holder": self._holder, "lease": lease.LEASE, "releases": releases}
+        query = "WITH thread AS (" + lease.HOLD + ")" + STORE + "SELECT thread_id FROM thread"
+        if not await fetch(self._pool, query, values | pieces.as_json()):
+            values |= {"created_at": self._began, "checkpoint_id": pieces.newest()}
+            found = await fetch(self._pool, lease.LOST, values)
+            if not (found and found[0]["is_the_same"]):
                 raise ThreadDeleted()
-            stored = await fetch(self._pool, hold, values | spared[0])
-        self._generation = stored[0]["generation"]
-        self._stands_on = max(
-            (checkpoint_id for namespace, checkpoint_id in pieces.checkpoints if not namespace), default=self._stands_on
-        )
+            if not found[0]["is_stored"]:  # else only the reply was lost
+                raise TurnOvertaken()
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """A checkpoint, with the generation of its thread."""
-        place = config["configurable"]
-        checkpoint_id = place.get("checkpoint_id")
-        which = "AND checkpoint_id = %(checkpoint_id)s" if checkpoint_id else "ORDER BY checkpoint_id DESC LIMIT 1"
-        query = (
-            "SELECT found.*, generation FROM ("
-            + self.SELECT_SQL
-            + "WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s "
-            + which
-            + ") AS found LEFT JOIN agent_threads USING (thread_id)"
-        )
-        values = {
-            "thread_id": place["thread_id"],
-            "checkpoint_ns": place.get("checkpoint_ns", ""),
-            "checkpoint_id": checkpoint_id,
-        }
-        found = await fetch(self._pool, query, values)
-        if not found:
-            return None
-        row = found[0]
-        self._generation = self._generation or row["generation"]
+        values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
+        found = await fetch(self._pool, self.SELECT_SQL + CHECKPOINT, values)
+        return self._tuple(found[0]) if found else None
+
+    def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
         checkpoint = row["checkpoint"]
         checkpoint["channel_values"] = checkpoint["channel_values"] | self._load_blobs(row["channel_values"])
-        parent = row["parent_checkpoint_id"]
-        namespace = row["checkpoint_ns"]
+        thread_id, namespace, parent = row["thread_id"], row["checkpoint_ns"], row["parent_checkpoint_id"]
         return CheckpointTuple(
-            at(row["thread_id"], row["checkpoint_id"], namespace),
+            at(thread_id, row["checkpoint_id"], namespace),
             checkpoint,
             row["metadata"],
-            at(row["thread_id"], parent, namespace) if parent else None,
+            at(thread_id, parent, namespace) if parent else None,
             self._load_writes(row["pending_writes"]),
         )
-
-
-class _Pieces:
-    """Rows that wait to be stored, by primary key (without the thread), so that each is there once."""
-
-    def __init__(self) -> None:
-        self.blobs: dict[Any, dict[str, Any]] = {}
-        self.writes: dict[Any, dict[str, Any]] = {}
-        self.checkpoints: dict[Any, dict[str, Any]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.blobs or self.writes or self.checkpoints)
-
-    def followed_by(self, later: "_Pieces") -> "_Pieces":
-        both = _Pieces()
-        both.blobs = self.blobs | later.blobs
-        both.writes = self.writes | later.writes
-        both.checkpoints = self.checkpoints | later.checkpoints
-        return both
-
-    def as_json(self) -> dict[str, str]:
-        """The parameters of `STORE`: one takes far less time than an array per column."""
-        tables = {"blobs": self.blobs, "writes": self.writes, "checkpoints": self.checkpoints}
-        return {name: json.dumps(list(rows.values())) for name, rows in tables.items()}
-
-
-def _base64(blob: bytes) -> str:
-    return b64encode(blob).decode()
 
 
 def _is_inline(value: Any) -> bool:

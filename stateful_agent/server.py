@@ -13,15 +13,18 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import mlflow
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from stateful_agent.caller import acting_as
 from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
 from stateful_agent.messages import read_json
 from stateful_agent.rest import thread_routes
@@ -40,6 +43,9 @@ def create_app(agent: Any) -> FastAPI:
         await agent.aclose()
 
     app = FastAPI(title="stateful-agent", lifespan=lifespan)
+    trusted = agent.settings.trusted_identity
+    if trusted and trusted != "context":
+        app.add_middleware(Identify, header=trusted)
 
     async def respond(request: Request) -> Response:
         body = await read_body(request, agent.settings.max_input_bytes)
@@ -82,6 +88,18 @@ def create_app(agent: Any) -> FastAPI:
         return JSONResponse({"error": fields}, error.status_code, error.headers)
 
     return app
+
+
+class Identify:
+    """Lets each request be that of the user whom a header names."""
+
+    def __init__(self, app: ASGIApp, header: str) -> None:
+        self.app, self.header = app, header
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        user = Headers(scope=scope).get(self.header) if scope["type"] == "http" else None
+        with acting_as(user) if user else nullcontext():
+            await self.app(scope, receive, send)
 
 
 async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:

@@ -40,5 +40,15 @@ class Settings(BaseSettings):
     database_timeout: float = Field(default=10.0, gt=0)
     """Seconds to wait for a connection before a request is answered 503."""
 
+    thread_timeout: float = Field(default=60.0, ge=0)
+    """Seconds that a turn waits for those before it on its thread, until it is refused as `thread_busy`."""
+
+    trusted_identity: str | None = None
+    """Where a request says whose it is: `context` (its `context.user_id`), or a header, such as `X-Forwarded-User`.
+
+    Then each thread belongs to whoever began it. Name only what the caller cannot set: a header that the proxy in
+    front of the server overwrites, or the context if nobody but trusted programs can call. Unset: nobody is told apart.
+    """
+
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""

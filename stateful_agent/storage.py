@@ -6,6 +6,9 @@ before it is needed.
 
 import asyncio
 import logging
+import os
+import socket
+import time
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Mapping
@@ -83,7 +86,12 @@ class Storage:
         pool: Pool = AsyncConnectionPool(
             url,
             # Without prepared statements it also works behind a proxy that pools transactions.
-            kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "prepare_threshold": None,
+                "connect_timeout": max(2, int(self._settings.database_timeout)),
+            },
             min_size=1,
             max_size=self._settings.database_pool_size,
             timeout=self._settings.database_timeout,
@@ -104,19 +112,42 @@ async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> 
     """The rows that a statement returns. It is said once more if the connection breaks, so it must bear that.
 
     Raises:
-        StorageUnavailable: the database cannot be reached.
+        StorageUnavailable: the database cannot be reached, or does not answer in time.
     """
 
     async def once() -> list[DictRow]:
-        async with pool.connection() as connection:
+        async with borrow(pool) as connection:
             return await (await connection.execute(query, values, binary=True)).fetchall()
 
     async with unavailable_as_503():
+        asked = time.monotonic()
         try:
             return await once()
         except psycopg.OperationalError:
-            await pool.check()  # after a restart, all idle connections are broken at once
+            if time.monotonic() - asked >= pool.timeout:
+                raise
+            await pool.drain()  # after a restart, all idle connections are broken at once
             return await once()
+
+
+@asynccontextmanager
+async def borrow(pool: Pool) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
+    """A connection for one statement or transaction, which breaks if that takes longer than the pool's timeout.
+
+    A server that hangs obeys neither a cancellation nor a time limit of its own.
+    """
+    async with pool.connection() as connection:
+        deadline = asyncio.get_running_loop().call_later(pool.timeout, _hang_up, connection)
+        try:
+            yield connection
+        finally:
+            deadline.cancel()
+
+
+def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    logger.warning("The database does not answer: its connection is given up")
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 @asynccontextmanager
@@ -129,18 +160,29 @@ async def unavailable_as_503() -> AsyncIterator[None]:
         raise StorageUnavailable() from error
 
 
-# Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), and which
-# response left which checkpoint.
+# Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), whose
+# they are, who may write on them at the moment and who waits for that, and which response left which checkpoint.
 THREADS = """
     CREATE TABLE IF NOT EXISTS agent_threads (
         thread_id text PRIMARY KEY,
-        generation uuid NOT NULL DEFAULT gen_random_uuid(),
+        owner text,
         created_at timestamptz NOT NULL DEFAULT now(),
-        updated_at timestamptz NOT NULL DEFAULT now()
+        updated_at timestamptz NOT NULL DEFAULT now(),
+        version bigint NOT NULL DEFAULT 0,
+        holder uuid,
+        held_until timestamptz NOT NULL DEFAULT '-infinity'
+    );
+    CREATE TABLE IF NOT EXISTS agent_waiting (
+        holder uuid PRIMARY KEY,
+        thread_id text NOT NULL,
+        ticket bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+        waits_until timestamptz NOT NULL
     );
     CREATE INDEX IF NOT EXISTS agent_responses ON checkpoints ((metadata ->> 'response_id'))
         WHERE metadata ? 'response_id';
     CREATE INDEX IF NOT EXISTS agent_threads_updated_at ON agent_threads (updated_at);
+    CREATE INDEX IF NOT EXISTS agent_threads_owner ON agent_threads (owner, updated_at) WHERE owner IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS agent_waiting_thread_id ON agent_waiting (thread_id, ticket);
     INSERT INTO agent_threads (thread_id, created_at, updated_at)
     SELECT thread_id, min((checkpoint->>'ts')::timestamptz), max((checkpoint->>'ts')::timestamptz)
     FROM checkpoints WHERE checkpoint_ns = '' GROUP BY thread_id

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any, LiteralString
 
+from stateful_agent.caller import caller
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
-from stateful_agent.storage import Pool, fetch, unavailable_as_503
+from stateful_agent.storage import Pool, borrow, fetch, unavailable_as_503
 
 LIST: LiteralString = """
     SELECT thread_id, created_at, updated_at, head.checkpoint_id, head.metadata
@@ -14,7 +15,8 @@ LIST: LiteralString = """
         WHERE checkpoints.thread_id = agent_threads.thread_id AND checkpoint_ns = ''
         ORDER BY checkpoint_id DESC LIMIT 1
     ) AS head
-    WHERE %(before)s::timestamptz IS NULL OR updated_at < %(before)s
+    WHERE (%(caller)s::text IS NULL OR owner = %(caller)s)
+        AND (%(before)s::timestamptz IS NULL OR updated_at < %(before)s)
     ORDER BY updated_at DESC LIMIT %(limit)s
 """
 # Checkpoints keep their ids, so a place in the copy has the name of the place it is a copy of. A response does not:
@@ -35,15 +37,18 @@ COPY: LiteralString = """
         SELECT %(copy)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
         FROM checkpoint_writes WHERE thread_id = %(thread_id)s
     ), thread AS (
-        INSERT INTO agent_threads (thread_id)
-        SELECT %(copy)s WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
+        INSERT INTO agent_threads (thread_id, owner)
+        SELECT %(copy)s, (SELECT owner FROM agent_threads WHERE thread_id = %(thread_id)s)
+        WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
     )
     SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
 """
-# What a turn is storing at this moment ends before this row can be had, and what it stores later finds it changed.
+# What a turn is storing at this moment ends before this row can be had, and what it stores later finds it gone.
 DELETE_THREAD: LiteralString = "DELETE FROM agent_threads WHERE thread_id = %(thread_id)s"
 PRUNE_THREAD: LiteralString = """
-    UPDATE agent_threads SET generation = gen_random_uuid() WHERE thread_id = %(thread_id)s
+    UPDATE agent_threads SET version = version + 1
+    WHERE thread_id = %(thread_id)s AND held_until < clock_timestamp()
+    RETURNING thread_id
 """
 DELETE_ROWS: dict[str, LiteralString] = {
     "checkpoints": "DELETE FROM checkpoints WHERE thread_id = %(thread_id)s",
@@ -51,8 +56,9 @@ DELETE_ROWS: dict[str, LiteralString] = {
     "writes": "DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s",
 }
 PRUNABLE: LiteralString = """
-    SELECT DISTINCT thread_id FROM checkpoints AS old
-    WHERE (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+    SELECT DISTINCT thread_id FROM agent_threads JOIN checkpoints AS old USING (thread_id)
+    WHERE (%(caller)s::text IS NULL OR owner = %(caller)s)
+        AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
         AND EXISTS (
             SELECT FROM checkpoints AS newer
             WHERE newer.thread_id = old.thread_id AND newer.checkpoint_ns = old.checkpoint_ns
@@ -97,6 +103,19 @@ CUT_FROM_PARENTS: LiteralString = """
 """
 
 
+OWNED: LiteralString = "SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(caller)s"
+
+
+async def check_owned(pool: Pool, thread_id: str) -> None:
+    """Make sure that a thread is the caller's, if users are told apart.
+
+    Raises:
+        ThreadNotFound: there is no such thread of the caller's.
+    """
+    if caller() is not None and not await fetch(pool, OWNED, {"thread_id": thread_id, "caller": caller()}):
+        raise ThreadNotFound(param="thread_id")
+
+
 async def list_threads(pool: Pool, limit: int, before: datetime | None) -> list[dict[str, Any]]:
     """A page of threads, the one with the latest turn first, from those last touched before `before` on."""
     return [
@@ -107,7 +126,7 @@ async def list_threads(pool: Pool, limit: int, before: datetime | None) -> list[
             "updated_at": row["updated_at"].isoformat(),
             **{name: row["metadata"].get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
         }
-        for row in await fetch(pool, LIST, {"limit": limit, "before": before})
+        for row in await fetch(pool, LIST, {"caller": caller(), "limit": limit, "before": before})
     ]
 
 
@@ -117,7 +136,7 @@ async def copy_thread(pool: Pool, thread_id: str, copy: str) -> dict[str, Any]:
     Raises:
         ThreadNotFound: there is no such thread.
     """
-    async with unavailable_as_503(), pool.connection() as connection:
+    async with unavailable_as_503(), borrow(pool) as connection:
         head = await (await connection.execute(COPY, {"thread_id": thread_id, "copy": copy})).fetchone()
     if head is None:
         raise ThreadNotFound(param="thread_id")
@@ -131,7 +150,7 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
         ThreadNotFound: there is no such thread.
     """
     values = {"thread_id": thread_id}
-    async with unavailable_as_503(), pool.connection() as connection, connection.transaction():
+    async with unavailable_as_503(), borrow(pool) as connection, connection.transaction():
         await connection.execute(DELETE_THREAD, values)
         deleted = {name: (await connection.execute(query, values)).rowcount for name, query in DELETE_ROWS.items()}
     if not deleted["checkpoints"]:
@@ -140,13 +159,15 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
 
 
 async def prune(pool: Pool, age: float) -> dict[str, int]:
-    """Delete the checkpoints older than `age` seconds, save the head of each thread."""
-    found = await fetch(pool, PRUNABLE, {"age": age})
-    deleted = {"threads": len(found), "checkpoints": 0, "writes": 0, "blobs": 0}
+    """Delete the checkpoints older than `age` seconds, save the head of each thread, where no turn runs."""
+    found = await fetch(pool, PRUNABLE, {"age": age, "caller": caller()})
+    deleted = {"threads": 0, "checkpoints": 0, "writes": 0, "blobs": 0}
     for row in found:
         values = {"thread_id": row["thread_id"], "age": age}
-        async with unavailable_as_503(), pool.connection() as connection, connection.transaction():
-            await connection.execute(PRUNE_THREAD, values)
+        async with unavailable_as_503(), borrow(pool) as connection, connection.transaction():
+            if not (await connection.execute(PRUNE_THREAD, values)).rowcount:
+                continue
+            deleted["threads"] += 1
             for name, query in PRUNE_ROWS.items():
                 deleted[name] += (await connection.execute(query, values)).rowcount
             await connection.execute(CUT_FROM_PARENTS, values)
@@ -156,6 +177,9 @@ async def prune(pool: Pool, age: float) -> dict[str, int]:
 RESPONSE: LiteralString = """
     SELECT thread_id, checkpoint_id FROM checkpoints
     WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = %(response_id)s AND checkpoint_ns = ''
+        AND (%(caller)s::text IS NULL OR EXISTS (
+            SELECT FROM agent_threads WHERE thread_id = checkpoints.thread_id AND owner = %(caller)s
+        ))
     ORDER BY checkpoint_id DESC LIMIT 1
 """
 
@@ -166,7 +190,7 @@ async def place_of_response(pool: Pool, response_id: str) -> tuple[str, str]:
     Raises:
         CheckpointNotFound: no turn gave such a response, or its checkpoints are gone.
     """
-    found = await fetch(pool, RESPONSE, {"response_id": response_id})
+    found = await fetch(pool, RESPONSE, {"response_id": response_id, "caller": caller()})
     if not found:
         raise CheckpointNotFound(f"There is no stored response {response_id!r}.", param="previous_response_id")
     return found[0]["thread_id"], found[0]["checkpoint_id"]

@@ -11,13 +11,14 @@ from typing import Any
 from langgraph.graph.state import CompiledStateGraph
 
 from stateful_agent import history, threads
+from stateful_agent.caller import caller
 from stateful_agent.edit import edit
-from stateful_agent.errors import InvalidRequest, ThreadNotFound
+from stateful_agent.errors import InvalidRequest, ThreadNotFound, Unidentified
 from stateful_agent.loop import AgentLoop, on_loop, plain
 from stateful_agent.messages import to_messages
 from stateful_agent.saver import TurnSaver
 from stateful_agent.settings import Settings
-from stateful_agent.storage import Storage
+from stateful_agent.storage import Pool, Storage
 from stateful_agent.turn import check_id, check_limit, check_size, check_storable
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
@@ -38,6 +39,13 @@ class TimeTravel:
         """The agent's graph, with a saver of its own."""
         raise NotImplementedError
 
+    async def _reach(self, thread_id: Any) -> Pool:
+        """The pool of connections, once the thread is known to be one that the caller may see."""
+        check_id(thread_id, "thread_id")
+        pool = await self.storage.pool()
+        await threads.check_owned(pool, thread_id)
+        return pool
+
     # -- One thread ------------------------------------------------------------------------------------------------
 
     @on_loop
@@ -56,12 +64,12 @@ class TimeTravel:
             ThreadNotFound: there is no such thread.
             CheckpointNotFound: the thread has no checkpoint `before`.
         """
-        check_id(thread_id, "thread_id")
         if before is not None:
             check_id(before, "before")
         check_limit(limit)
+        pool = await self._reach(thread_id)
         graph, saver = await self.graph_on_disk()
-        return await history.checkpoint_history(await self.storage.pool(), saver, graph, thread_id, limit, before)
+        return await history.checkpoint_history(pool, saver, graph, thread_id, limit, before)
 
     @on_loop
     async def aget_checkpoint_state(self, thread_id: str, checkpoint_id: str | None = None) -> dict[str, Any]:
@@ -76,9 +84,9 @@ class TimeTravel:
             ThreadNotFound: there is no such thread.
             CheckpointNotFound: the thread has no such checkpoint.
         """
-        check_id(thread_id, "thread_id")
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
+        await self._reach(thread_id)
         graph, saver = await self.graph_on_disk()
         base = await saver.load(thread_id, checkpoint_id)
         if base is None:
@@ -120,8 +128,11 @@ class TimeTravel:
         if not messages and not removed:
             raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
         graph, saver = await self.graph_on_disk()
-        await saver.load(thread_id, checkpoint_id)
-        return await edit(graph, saver, messages, removed, as_node)
+        try:
+            await saver.take(thread_id, checkpoint_id, patience=self.settings.thread_timeout)
+            return await edit(graph, saver, messages, removed, as_node)
+        finally:
+            await saver.release()
 
     @on_loop
     async def alist_branches(self, thread_id: str) -> list[dict[str, Any]]:
@@ -133,7 +144,7 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        return await history.branches(await self.storage.pool(), check_id(thread_id, "thread_id"))
+        return await history.branches(await self._reach(thread_id), thread_id)
 
     # -- Threads ---------------------------------------------------------------------------------------------------
 
@@ -162,8 +173,7 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        check_id(thread_id, "thread_id")
-        return await threads.copy_thread(await self.storage.pool(), thread_id, str(uuid.uuid4()))
+        return await threads.copy_thread(await self._reach(thread_id), thread_id, str(uuid.uuid4()))
 
     @on_loop
     async def adelete_thread(self, thread_id: str) -> dict[str, Any]:
@@ -174,8 +184,7 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        check_id(thread_id, "thread_id")
-        return {"thread_id": thread_id, **await threads.delete_thread(await self.storage.pool(), thread_id)}
+        return {"thread_id": thread_id, **await threads.delete_thread(await self._reach(thread_id), thread_id)}
 
     @on_loop
     async def aprune(self, older_than_days: float) -> dict[str, Any]:
@@ -207,7 +216,10 @@ class TimeTravel:
 
         Raises:
             InvalidRequest: there is none of that name, or it does not take these arguments.
+            Unidentified: users are told apart, and nobody has said whose request it is.
         """
+        if self.settings.trusted_identity and caller() is None:
+            raise Unidentified()
         if operation not in OPERATIONS:
             names = ", ".join(OPERATIONS)
             raise InvalidRequest(f"Unknown operation {operation!r}: there are {names}.", param="operation")

@@ -37,7 +37,7 @@ def test_any_langgraph_tool_can_read_what_is_stored(agent: Any, database: str) -
     asyncio.run(agent.loop.arun(read()))
 
 
-def test_a_one_step_turn_reads_once_and_writes_twice(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_one_step_turn_asks_the_database_three_times(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = make_agent(build_graph(Scripted("one", pause=0.2), []))
     agent.open()
     statements: list[str] = []
@@ -50,7 +50,7 @@ def test_a_one_step_turn_reads_once_and_writes_twice(make_agent: Make, monkeypat
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
     say(agent, "hello", thread_id="t")
     say(agent, "hello", thread_id="t")
-    assert statements == ["SELECT", "WITH", "WITH"] * 2
+    assert statements == ["WITH", "WITH", "WITH"] * 2
 
 
 def test_connections_that_break_while_the_model_talks(make_agent: Make, database: str, postgres: str) -> None:

@@ -1,0 +1,138 @@
+"""One turn at a time on a thread, across all processes that share the database.
+
+The right to write on a thread is a lease: three columns of its row in `agent_threads`. So no connection is held
+meanwhile, and it works behind a proxy that pools transactions. Whoever holds it says so every `BEAT` seconds, and each
+statement that writes makes sure of it in the same breath. A holder that has been silent for `LEASE` seconds loses it
+to the next who asks, and can write no more. Time is the database's.
+"""
+
+import asyncio
+import logging
+from typing import LiteralString
+from uuid import UUID
+
+from langgraph.checkpoint.base import id as checkpoint_ids
+
+from stateful_agent.storage import Pool, fetch
+
+logger = logging.getLogger(__name__)
+
+LEASE = 6
+BEAT = 2
+QUEUE_INTERVAL = 0.1
+"""Seconds between two attempts of a turn that waits for another."""
+
+# The row is locked from here on, but what the rest of the statement reads is as it was when the statement began.
+# `version` tells whether anything was written in between.
+TAKE: LiteralString = """
+    WITH known AS (
+        SELECT WHERE (
+            %(begins)s OR EXISTS (
+                SELECT FROM checkpoints
+                WHERE thread_id = %(thread_id)s AND checkpoint_ns = ''
+                    AND (%(checkpoint_id)s::text IS NULL OR checkpoint_id = %(checkpoint_id)s)
+            )
+        ) AND (
+            %(caller)s::text IS NULL
+            OR EXISTS (SELECT FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(caller)s)
+            OR NOT EXISTS (
+                SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s
+                UNION ALL SELECT thread_id FROM checkpoints WHERE thread_id = %(thread_id)s
+            )
+        )
+    ), taken AS (
+        INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
+        SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s * interval '1 second'
+        FROM known
+        WHERE NOT EXISTS (
+            SELECT FROM agent_waiting
+            WHERE thread_id = %(thread_id)s AND waits_until > clock_timestamp() AND ticket < coalesce(
+                (SELECT ticket FROM agent_waiting WHERE holder = %(holder)s), 9223372036854775807
+            )
+        )
+        ON CONFLICT (thread_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
+        WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
+            AND (%(caller)s::text IS NULL OR thread.owner = %(caller)s)
+        RETURNING version, created_at
+    )
+"""
+# A released lease keeps its holder's name, so that the statement can be said again after a broken connection.
+HOLD: LiteralString = """
+    UPDATE agent_threads
+    SET version = version + 1, updated_at = now(), held_until = CASE
+        WHEN %(releases)s THEN '-infinity' ELSE clock_timestamp() + %(lease)s * interval '1 second'
+    END
+    WHERE thread_id = %(thread_id)s AND holder = %(holder)s
+    RETURNING thread_id
+"""
+RELEASE: LiteralString = """
+    UPDATE agent_threads SET held_until = '-infinity' WHERE thread_id = %(thread_id)s AND holder = %(holder)s
+    RETURNING thread_id
+"""
+KEEP: LiteralString = """
+    UPDATE agent_threads SET held_until = clock_timestamp() + %(lease)s * interval '1 second'
+    WHERE thread_id = ANY(%(threads)s) AND holder = ANY(%(holders)s) AND held_until > '-infinity'
+    RETURNING thread_id
+"""
+LOST: LiteralString = """
+    SELECT created_at = %(created_at)s AS is_the_same, EXISTS (
+        SELECT FROM checkpoints
+        WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND checkpoint_id = %(checkpoint_id)s
+    ) AS is_stored
+    FROM agent_threads WHERE thread_id = %(thread_id)s
+"""
+QUEUE: LiteralString = """
+    INSERT INTO agent_waiting (thread_id, holder, waits_until)
+    VALUES (%(thread_id)s, %(holder)s, clock_timestamp() + interval '2 seconds')
+    ON CONFLICT (holder) DO UPDATE SET waits_until = excluded.waits_until
+    RETURNING ticket
+"""
+LEAVE_QUEUE: LiteralString = """
+    DELETE FROM agent_waiting WHERE holder = %(holder)s OR waits_until < clock_timestamp() - interval '1 minute'
+    RETURNING ticket
+"""
+
+
+class Leases:
+    """The leases that this process holds, kept alive by one statement for all of them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._threads: dict[UUID, str] = {}
+        self._beating: asyncio.Task[None] | None = None
+
+    def hold(self, holder: UUID, thread_id: str) -> None:
+        """Keep a lease that was just taken, until it is dropped."""
+        self._threads[holder] = thread_id
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
+
+    def drop(self, holder: UUID) -> None:
+        """Keep it no more."""
+        self._threads.pop(holder, None)
+        if not self._threads and self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            values = {"threads": list(self._threads.values()), "holders": list(self._threads), "lease": LEASE}
+            try:
+                await fetch(self.pool, KEEP, values)
+            except Exception as error:  # while nobody else asks for it, a lease that has run out is still ours
+                logger.warning("Leases not kept: %s", error)
+
+
+def follow(checkpoint_id: str) -> None:
+    """Let the next checkpoint ids of this process be greater than `checkpoint_id`, even if its clock is behind.
+
+    The newest checkpoint of a thread is the one with the greatest id, and LangGraph takes an id from its writer's
+    clock. This moves that clock on, as in https://lamport.azurewebsites.net/pubs/time-clocks.pdf.
+    """
+    try:
+        newest = checkpoint_ids.UUID(checkpoint_id)
+    except ValueError:  # another program's
+        return
+    if newest.version == 6:
+        checkpoint_ids._last_v6_timestamp = max(checkpoint_ids._last_v6_timestamp or 0, newest.time)  # type: ignore[assignment]

@@ -1,0 +1,86 @@
+"""What a turn adds to LangGraph's tables, gathered to be stored as one statement."""
+
+import json
+from base64 import b64encode
+from typing import Any, LiteralString
+
+# LangGraph stores a task's results once, but replaces what it says about the task itself: those have an idx < 0.
+STORE: LiteralString = """, blob AS (
+    INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+    SELECT thread_id, ns, channel, version, type, decode(blob, 'base64')
+    FROM thread, json_to_recordset(%(blobs)s::json)
+        AS piece (ns text, channel text, version text, type text, blob text)
+    ON CONFLICT DO NOTHING
+), task_write AS (
+    INSERT INTO checkpoint_writes
+        (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+    SELECT thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, decode(blob, 'base64')
+    FROM thread, json_to_recordset(%(writes)s::json)
+        AS piece (ns text, checkpoint_id text, task_id text, task_path text, idx int,
+                  channel text, type text, blob text)
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
+    SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
+    WHERE excluded.idx < 0
+), checkpoint AS (
+    INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+    SELECT thread_id, ns, checkpoint_id, parent, piece.checkpoint, metadata
+    FROM thread, json_to_recordset(%(checkpoints)s::json)
+        AS piece (ns text, checkpoint_id text, parent text, checkpoint jsonb, metadata jsonb)
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE
+    SET checkpoint = excluded.checkpoint, metadata = excluded.metadata
+)
+"""
+"""Comes after a common table expression `thread` with the thread's row, or none, and then nothing is stored."""
+
+
+class Pieces:
+    """Rows that wait to be stored, by primary key (without the thread), so that each is there once."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[Any, dict[str, Any]] = {}
+        self.writes: dict[Any, dict[str, Any]] = {}
+        self.checkpoints: dict[Any, dict[str, Any]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.blobs or self.writes or self.checkpoints)
+
+    def add_blob(self, ns: str, channel: str, version: Any, typed: tuple[str, bytes]) -> None:
+        """A channel's value, serialised."""
+        kind, blob = typed
+        row = {"ns": ns, "channel": channel, "version": version, "type": kind, "blob": b64encode(blob).decode()}
+        self.blobs[ns, channel, version] = row
+
+    def add_write(self, ns: str, checkpoint_id: str, task: dict[str, Any], channel: str, typed: Any) -> None:
+        """What a task (`task_id`, `task_path`, `idx`) has said to a channel, serialised."""
+        key = (ns, checkpoint_id, task["task_id"], task["idx"])
+        if task["idx"] < 0 or key not in self.writes:
+            kind, blob = typed
+            place = {"ns": ns, "checkpoint_id": checkpoint_id, "channel": channel}
+            self.writes[key] = place | task | {"type": kind, "blob": b64encode(blob).decode()}
+
+    def add_checkpoint(self, ns: str, parent: str | None, checkpoint: Any, metadata: dict[str, Any]) -> None:
+        """A checkpoint, as its row has it: without the values that are blobs."""
+        self.checkpoints[ns, checkpoint["id"]] = {
+            "ns": ns,
+            "checkpoint_id": checkpoint["id"],
+            "parent": parent,
+            "checkpoint": checkpoint,
+            "metadata": metadata,
+        }
+
+    def newest(self) -> str | None:
+        """The id of the thread's newest checkpoint among them."""
+        return max((checkpoint_id for ns, checkpoint_id in self.checkpoints if not ns), default=None)
+
+    def followed_by(self, later: "Pieces") -> "Pieces":
+        """These and the later ones."""
+        both = Pieces()
+        both.blobs = self.blobs | later.blobs
+        both.writes = self.writes | later.writes
+        both.checkpoints = self.checkpoints | later.checkpoints
+        return both
+
+    def as_json(self) -> dict[str, str]:
+        """The parameters of `STORE`: one takes far less time than an array per column."""
+        tables = {"blobs": self.blobs, "writes": self.writes, "checkpoints": self.checkpoints}
+        return {name: json.dumps(list(rows.values())) for name, rows in tables.items()}

@@ -1,0 +1,139 @@
+"""A thread belongs to whoever began it. For anyone else it does not exist, whatever is asked."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import say, text_of
+from starlette.testclient import TestClient
+from walking import said, user
+
+from stateful_agent.caller import acting_as
+from stateful_agent.errors import CheckpointNotFound, ThreadNotFound, Unidentified
+from stateful_agent.server import create_app
+
+Make = Callable[..., Any]
+
+
+def asking(agent: Any, who: str | None, text: str, **custom_inputs: Any) -> dict[str, Any]:
+    """A turn, or an operation, of a user's whom the request itself names."""
+    request = {
+        "input": [user(text)] if text else [],
+        "custom_inputs": custom_inputs,
+        "context": {"user_id": who} if who else {},
+    }
+    return dict(agent.predict(request).model_dump(exclude_none=True))
+
+
+class TestContext:
+    @pytest.fixture
+    def agent(self, make_agent: Make) -> Any:
+        return make_agent(trusted_identity="context")
+
+    def test_a_users_own_threads(self, agent: Any) -> None:
+        asking(agent, "alice", "I'm headed to SF!", thread_id="t")
+        assert "SF" in text_of(asking(agent, "alice", "Where am I going?", thread_id="t"))
+        listed = asking(agent, "alice", "", operation="list_threads")["custom_outputs"]["result"]
+        assert [thread["thread_id"] for thread in listed] == ["t"]
+        copy = asking(agent, "alice", "", operation="copy_thread", thread_id="t")["custom_outputs"]["result"]
+        assert "SF" in text_of(asking(agent, "alice", "Where am I going?", thread_id=copy["thread_id"]))
+
+    def test_to_others_it_reads_as_if_it_did_not_exist(self, agent: Any) -> None:
+        turn = asking(agent, "alice", "I'm headed to SF!", thread_id="t")
+        head = turn["custom_outputs"]["checkpoint_id"]
+        requests: list[dict[str, Any]] = [
+            {"text": "Where am I going?", "checkpoint_id": head},
+            {"text": ""},
+            {"text": "", "checkpoint_id": head},
+            {"text": "", "operation": "get_checkpoint_history"},
+            {"text": "", "operation": "get_checkpoint_state"},
+            {"text": "", "operation": "get_checkpoint_state", "checkpoint_id": head},
+            {"text": "", "operation": "list_branches"},
+            {"text": "", "operation": "copy_thread"},
+            {"text": "", "operation": "delete_thread"},
+            {"text": "", "operation": "update_checkpoint_state", "checkpoint_id": head, "new_messages": [user("hi")]},
+        ]
+        for request in requests:
+            with pytest.raises((ThreadNotFound, CheckpointNotFound)) as theirs:
+                asking(agent, "bob", thread_id="t", **request)
+            with pytest.raises((ThreadNotFound, CheckpointNotFound)) as nobodys:
+                asking(agent, "bob", thread_id="nowhere", **request)
+            assert theirs.value.as_dict() == nobodys.value.as_dict()
+        assert said(agent)[0] == "I'm headed to SF!"
+        assert len(agent.get_checkpoint_history("t")) == 3
+
+    def test_nobody_else_can_write_on_it(self, agent: Any) -> None:
+        asking(agent, "alice", "I'm headed to SF!", thread_id="t")
+        with pytest.raises(ThreadNotFound):
+            asking(agent, "bob", "Where am I going?", thread_id="t")
+        assert len(said(agent)) == 2
+
+    def test_nor_reach_it_by_a_response(self, agent: Any) -> None:
+        response = asking(agent, "alice", "I'm headed to SF!")
+        with pytest.raises(CheckpointNotFound):
+            asking(agent, "bob", "Where am I going?", previous_response_id=response["id"])
+
+    def test_lists_and_prunes_leave_others_alone(self, agent: Any) -> None:
+        for _ in range(2):
+            asking(agent, "alice", "I'm headed to SF!", thread_id="t")
+        asking(agent, "bob", "hello", thread_id="u")
+        listed = asking(agent, "bob", "", operation="list_threads")["custom_outputs"]["result"]
+        assert [thread["thread_id"] for thread in listed] == ["u"]
+        asking(agent, "bob", "", operation="prune", older_than_days=0)
+        assert len(agent.get_checkpoint_history("t")) == 6
+
+    def test_a_thread_from_before_belongs_to_none_of_them(self, make_agent: Make, agent: Any) -> None:
+        say(make_agent(), "I'm headed to SF!", thread_id="t")
+        with pytest.raises(ThreadNotFound):
+            asking(agent, "bob", "Where am I going?", thread_id="t")
+
+    def test_who_does_not_say_is_refused(self, agent: Any, rows: Callable[[], int]) -> None:
+        for custom_inputs in ({}, {"operation": "list_threads"}):
+            with pytest.raises(Unidentified):
+                asking(agent, None, "" if custom_inputs else "hello", **custom_inputs)
+        assert rows() == 0
+
+    def test_whoever_serves_may_see_all(self, agent: Any) -> None:
+        asking(agent, "alice", "hello", thread_id="t")
+        assert len(agent.list_threads()) == 1
+        with acting_as("bob"):
+            assert agent.list_threads() == []
+
+
+class TestHeader:
+    @pytest.fixture
+    def http(self, make_agent: Make) -> Iterator[TestClient]:
+        with TestClient(create_app(make_agent(trusted_identity="X-Forwarded-User"))) as client:
+            yield client
+
+    def test_it_alone_counts(self, http: TestClient) -> None:
+        alice, bob = {"X-Forwarded-User": "alice"}, {"X-Forwarded-User": "bob"}
+        forged = {"context": {"user_id": "alice"}, "custom_inputs": {"thread_id": "t"}}
+        body = {"input": "I'm headed to SF!", "custom_inputs": {"thread_id": "t"}}
+        assert http.post("/responses", json=body, headers=alice).status_code == 200
+        for refused in (
+            http.post("/responses", json={"input": "Where?", **forged}, headers=bob),
+            http.get("/threads/t/history", headers=bob),
+            http.get("/threads/t/state", headers=bob),
+            http.delete("/threads/t", headers=bob),
+        ):
+            assert refused.status_code == 404
+        assert http.get("/threads", headers=bob).json() == []
+        assert http.get("/threads/t/state", headers=alice).status_code == 200
+
+    def test_without_it_everything_is_closed(self, http: TestClient) -> None:
+        forged = {"input": "hello", "context": {"user_id": "alice"}}
+        for refused in (
+            http.post("/responses", json=forged),
+            http.post("/responses", json=forged | {"stream": True}),
+            http.get("/threads"),
+            http.post("/threads/search", json={}),
+            http.get("/threads/t/state"),
+        ):
+            assert refused.status_code == 401
+            assert refused.json()["error"]["code"] == "unidentified"
+
+
+def test_by_default_nobody_is_told_apart(agent: Any) -> None:
+    asking(agent, "alice", "I'm headed to SF!", thread_id="t")
+    assert "SF" in text_of(asking(agent, "bob", "Where am I going?", thread_id="t"))

@@ -1,0 +1,201 @@
+"""One turn at a time on a thread, in the order of arrival, and no turn is lost. Agents here are as good as processes:
+they share nothing but the database."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from conftest import ROOT, say, text_of
+from langgraph.checkpoint.base import id as checkpoint_ids
+from scripted import Scripted
+from walking import said, user
+
+from stateful_agent import lease
+from stateful_agent.errors import ClockBehind, ThreadBusy, TurnOvertaken
+from stateful_agent.graph import build_graph
+
+Make = Callable[..., Any]
+
+
+def begin(agent: Any, thread_id: str = "t") -> Any:
+    """A stream that has said its first word."""
+    stream = agent.predict_stream({"input": [user("begin")], "custom_inputs": {"thread_id": thread_id}})
+    while next(stream).type != "response.output_text.delta":
+        pass
+    return stream
+
+
+def slow(make_agent: Make, *words: str, **settings: Any) -> Any:
+    return make_agent(build_graph(Scripted(*(words or "abcde"), pause=0.1), []), **settings)
+
+
+def test_turns_at_the_same_time_are_all_in_one_branch(make_agent: Make) -> None:
+    agents = [make_agent(build_graph(Scripted("yes", pause=0.05), [])) for _ in range(2)]
+    with ThreadPoolExecutor(8) as callers:
+        list(callers.map(lambda n: say(agents[n % 2], f"question {n}", thread_id="t"), range(8)))
+    heard = said(agents[0])
+    assert sorted(heard[::2]) == [f"question {n}" for n in range(8)]
+    assert heard[1::2] == ["yes "] * 8
+    assert len(agents[0].list_branches("t")) == 1
+
+
+def test_who_waits_is_served_in_order(make_agent: Make) -> None:
+    running, waiting = slow(make_agent, *"abcdefghijklmno"), [slow(make_agent, "yes") for _ in range(2)]
+    stream = begin(running)
+    with ThreadPoolExecutor(6) as callers:
+        for n in range(6):
+            callers.submit(say, waiting[n % 2], f"question {n}", thread_id="t")
+            time.sleep(0.15)
+        list(stream)
+    assert said(running)[2::2] == [f"question {n}" for n in range(6)]
+
+
+def test_who_comes_later_does_not_push_in(make_agent: Make, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO agent_waiting (holder, thread_id, waits_until) "
+            "VALUES (gen_random_uuid(), 't', now() + interval '1 second')"
+        )
+    started = time.monotonic()
+    say(make_agent(), "hello", thread_id="t")
+    assert time.monotonic() - started > 0.9
+
+
+def test_who_waits_too_long_is_refused_and_nothing_is_written(make_agent: Make, database: str) -> None:
+    running, other = slow(make_agent, *"abcdefghijklmno"), slow(make_agent, thread_timeout=0.2)
+    stream = begin(running)
+    with pytest.raises(ThreadBusy) as busy:
+        say(other, "me too", thread_id="t")
+    assert (busy.value.status, busy.value.code) == (409, "thread_busy")
+    with pytest.raises(ThreadBusy):
+        other.update_checkpoint_state("t", other.get_checkpoint_history("t")[0]["checkpoint_id"], [user("me too")])
+    list(stream)
+    assert said(running) == ["begin", "a b c d e f g h i j k l m n o "]
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM agent_waiting").fetchone() == (0,)
+
+
+def test_reading_waits_for_nobody(make_agent: Make) -> None:
+    running, other = slow(make_agent, *"abcdefghij"), make_agent()
+    say(other, "hello", thread_id="t")
+    stream = begin(running)
+    started = time.monotonic()
+    other.get_checkpoint_state("t")
+    other.get_checkpoint_history("t")
+    other.list_threads()
+    other.list_branches("t")
+    assert time.monotonic() - started < 0.5
+    list(stream)
+
+
+@pytest.fixture
+def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LEASE", 0.4)
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+
+
+@pytest.mark.usefixtures("quick_leases")
+def test_a_long_turn_keeps_its_thread(make_agent: Make) -> None:
+    running, other = slow(make_agent, *"abcdefghijklmno"), make_agent()
+    stream = begin(running)
+    say(other, "What is 2 + 2?", thread_id="t")
+    list(stream)
+    assert said(running)[:3] == ["begin", "a b c d e f g h i j k l m n o ", "What is 2 + 2?"]
+
+
+@pytest.mark.usefixtures("quick_leases")
+def test_a_holder_that_falls_silent_is_overtaken_and_can_write_no_more(
+    make_agent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled, other = slow(make_agent, *"abcdefghijklmno"), make_agent()
+    monkeypatch.setattr(lease, "BEAT", 60)
+    stream = begin(stalled)
+    say(other, "What is 2 + 2?", thread_id="t")
+    assert list(stream)[-1].code == TurnOvertaken.code
+    heard = said(other)
+    assert heard[:2] == ["begin", "What is 2 + 2?"]
+    assert len(other.list_branches("t")) == 1
+    assert text_of(say(stalled, "and 3 + 3?", thread_id="t"))
+    assert said(other)[:3] == heard
+
+
+def test_a_thread_is_free_after_a_turn_that_failed(make_agent: Make) -> None:
+    failing, other = make_agent(build_graph(Scripted(failure=RuntimeError()), [])), make_agent(thread_timeout=0)
+    for _ in range(2):
+        with pytest.raises(Exception, match="The agent failed"):
+            say(failing, "hello", thread_id="t")
+        say(other, "hello", thread_id="t")
+
+
+def test_a_release_whose_reply_is_lost_can_be_said_again(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = make_agent(build_graph(Scripted("yes"), []))
+    execute = psycopg.AsyncConnection.execute
+    lost: list[Any] = []
+
+    async def execute_and_lose(connection: Any, query: Any, values: Any = None, **kwargs: Any) -> Any:
+        done = await execute(connection, query, values, **kwargs)
+        if isinstance(values, dict) and "holder" in values and len(lost) < 3:
+            lost.append(query)
+            if len(lost) != 2:  # the first takes the thread, the third releases it
+                raise psycopg.OperationalError("the reply was lost")
+        return done
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute_and_lose)
+    assert say(agent, "hello", thread_id="t")["status"] == "completed"
+    assert len(lost) == 3
+    assert said(agent) == ["hello", "yes "]
+
+
+REPLICA = """
+import sys, time
+from langgraph.checkpoint.base import id as ids
+
+class Clock:
+    behind = 0.0
+    def time_ns():
+        return time.time_ns() - int(Clock.behind * 1e9)
+
+ids.time = Clock
+from agent import LangGraphResponsesAgent, default_graph
+from stateful_agent.settings import Settings
+
+agent = LangGraphResponsesAgent(default_graph, Settings(database_url=sys.argv[1]))
+agent.open()
+print("ready", flush=True)
+for line in sys.stdin:
+    Clock.behind, ids._last_v6_timestamp = float(line), None  # as in a process that has just begun
+    agent.predict({"input": [{"role": "user", "content": "there"}], "custom_inputs": {"thread_id": line.strip()}})
+    print("done", flush=True)
+"""
+
+
+def test_a_replica_whose_clock_is_behind_loses_nothing(agent: Any, database: str) -> None:
+    command = [sys.executable, "-c", REPLICA, database]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as replica:
+        assert replica.stdin
+        assert replica.stdout
+        assert replica.stdout.readline() == "ready\n"
+        for seconds in ("0.05", "0.2", "5", "86400"):
+            for _ in range(2):
+                say(agent, "here", thread_id=seconds)
+                print(seconds, file=replica.stdin, flush=True)
+                assert replica.stdout.readline() == "done\n"
+            assert said(agent, thread_id=seconds)[::2] == ["here", "there", "here", "there"]
+            assert len(agent.list_branches(seconds)) == 1
+        replica.stdin.close()
+
+
+def test_a_clock_that_cannot_be_moved_on_is_refused(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(agent, "hello", thread_id="t")
+    monkeypatch.setattr(lease, "follow", lambda head: None)
+    monkeypatch.setattr(checkpoint_ids, "time", SimpleNamespace(time_ns=lambda: time.time_ns() - 10**10))
+    monkeypatch.setattr(checkpoint_ids, "_last_v6_timestamp", None)
+    with pytest.raises(ClockBehind):
+        say(agent, "hello again", thread_id="t")
+    assert len(said(agent)) == 2
