@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import mlflow
 from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphRecursionError
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from mlflow.entities import SpanType
@@ -24,8 +25,8 @@ from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse
 
 from stateful_agent import history
 from stateful_agent.caller import acting_as, caller
-from stateful_agent.edit import fork_with_results
-from stateful_agent.errors import AgentError, NothingToResume, Unidentified, typed
+from stateful_agent.edit import conclude, fork_with_results
+from stateful_agent.errors import AgentError, NothingToResume, TooManySteps, Unidentified, typed
 from stateful_agent.graph import build_graph
 from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
@@ -213,21 +214,28 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     ) -> AsyncIterator[Event]:
         """Run the graph and say what it says. That something is done is said once it is on disk."""
         held: list[Event] = []
+        config["recursion_limit"] = self.settings.max_steps
         chunks: AsyncIterator[Any] = graph.astream(graph_input, config, stream_mode=["messages", "updates"])
-        async for mode, chunk in chunks:
-            if mode == "messages":
-                message, metadata = chunk
-                said = list(events.feed(message, metadata["langgraph_checkpoint_ns"]))
-            elif held and goes_on_after(held[-1]):  # the step has ended, and others follow
-                said = []
-            else:
-                continue
-            if saver and held:
-                await saver.flush()
-            now, later = until_done(said)
-            for event in [*held, *now]:
-                yield event
-            held = later
+        try:
+            async for mode, chunk in chunks:
+                if mode == "messages":
+                    message, metadata = chunk
+                    said = list(events.feed(message, metadata["langgraph_checkpoint_ns"]))
+                elif held and goes_on_after(held[-1]):  # the step has ended, and others follow
+                    said = []
+                else:
+                    continue
+                if saver and held:
+                    await saver.flush()
+                now, later = until_done(said)
+                for event in [*held, *now]:
+                    yield event
+                held = later
+        except GraphRecursionError as error:
+            if saver is None:
+                raise TooManySteps() from error
+            words = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."
+            held += events.feed(await conclude(graph, saver, config, words), "")
         if saver:
             await saver.release()
         for event in held:
@@ -284,7 +292,7 @@ def default_graph() -> Graph:
     """The graph that this file serves: the built-in agent, with the model and the tools of the settings."""
     settings = Settings()
     tools = agent_tools(settings.tavily_api_key)
-    return build_graph(chat_model(settings.agent_model), tools, settings.agent_system_prompt)
+    return build_graph(chat_model(settings.agent_model), tools, settings.agent_system_prompt, settings.tool_timeout)
 
 
 AGENT = LangGraphResponsesAgent(default_graph)

@@ -1,12 +1,14 @@
 """Edits: another past, as a new checkpoint beside the one that was."""
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import InvalidUpdateError
 
-from stateful_agent.errors import InvalidRequest
+from stateful_agent.errors import InvalidRequest, TooManySteps
 from stateful_agent.history import START, Graph, next_nodes, pending_messages
 from stateful_agent.messages import check_pairs, to_items, unanswered_calls
 from stateful_agent.saver import TurnSaver
@@ -69,6 +71,29 @@ async def fork_with_results(graph: Graph, saver: TurnSaver) -> None:
         writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
         if any(channel == "messages" for channel, _ in writes):
             await saver.aput_writes(fork, writes, new.id)
+
+
+async def conclude(graph: Graph, saver: TurnSaver, config: RunnableConfig, words: str) -> AIMessage:
+    """End the turn that `saver` stores here, with what the assistant has to say about it.
+
+    Raises:
+        TooManySteps: nobody can tell in the name of which step of this graph to say it.
+    """
+    await saver.flush()
+    base = await saver.load(config["configurable"]["thread_id"])
+    assert base
+    calls = unanswered_calls(messages_at(base))
+    said = AIMessage(words, id=str(uuid.uuid4()))
+    update: list[AnyMessage] = [
+        *(ToolMessage("This call was not made.", tool_call_id=str(call["id"]), status="error") for call in calls),
+        said,
+    ]
+    as_node = speaker(graph, update, next_nodes(graph, base.checkpoint), waits_for_tools=bool(calls))
+    try:
+        await graph.aupdate_state({**config, **base.config}, {"messages": update}, as_node=as_node)
+    except InvalidUpdateError as error:
+        raise TooManySteps() from error
+    return said
 
 
 def _is_outdated(

@@ -125,6 +125,12 @@ class Unidentified(AgentError):
     mlflow_code = UNAUTHENTICATED
 
 
+class TooManySteps(AgentError):
+    """The turn was ended because it had taken too many steps: send a message, or raise MAX_STEPS."""
+
+    code = "too_many_steps"
+
+
 class ModelRateLimited(AgentError):
     """The model provider refuses more requests for now: try again later."""
 

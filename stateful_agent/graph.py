@@ -6,23 +6,27 @@ START -> model -> END
           tools
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Send
 
 
-def build_graph(model: BaseChatModel, tools: Sequence[BaseTool], system_prompt: str = "") -> StateGraph[MessagesState]:
+def build_graph(
+    model: BaseChatModel, tools: Sequence[BaseTool], system_prompt: str = "", tool_timeout: float | None = None
+) -> StateGraph[MessagesState]:
     """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
 
-    A tool that raises does not end the turn: the model reads the error as the tool's result. The system prompt
-    goes to the model with every call and is never stored.
+    A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
+    as the tool's result. The system prompt goes to the model with every call and is never stored.
     """
     answering = model.bind_tools(tools) if tools else model
 
@@ -35,9 +39,20 @@ def build_graph(model: BaseChatModel, tools: Sequence[BaseTool], system_prompt: 
     async def acall_model(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await answering.ainvoke(prompt(state))]}
 
+    async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(tool_timeout) as deadline:
+                return await run(call)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            words = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."
+            name, call_id = call.tool_call["name"], str(call.tool_call["id"])
+            return ToolMessage(words, name=name, tool_call_id=call_id, status="error")
+
     graph = StateGraph(MessagesState)
     graph.add_node("model", RunnableLambda(call_model, acall_model))
-    graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error))
+    graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=in_time))
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", run_tools, ["tools", END])
     graph.add_edge("tools", "model")

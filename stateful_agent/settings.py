@@ -22,6 +22,12 @@ class Settings(BaseSettings):
     agent_system_prompt: str = SYSTEM_PROMPT
     """What the model is told ahead of every conversation. Never stored in a thread."""
 
+    tool_timeout: float = Field(default=300.0, gt=0)
+    """Seconds that a tool may take before the model is told that it did not finish."""
+
+    max_steps: int = Field(default=100, ge=1)
+    """Steps of a turn at most. Then it ends, and says so."""
+
     tavily_api_key: SecretStr | None = None
     """Lets the search tool search the web, through Tavily. Unset: it searches a small built-in sample."""
 

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 from langchain_core.language_models import GenericFakeChatModel
@@ -49,6 +50,21 @@ def test_a_tool_that_raises_becomes_a_message_that_says_so() -> None:
     messages = graph(AIMessage("", tool_calls=[call("fails", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
     assert messages[2].status == "error"
     assert "out of order" in messages[2].text
+
+
+@tool
+async def hangs() -> str:
+    """Never return."""
+    await asyncio.sleep(3600)
+    return "never"
+
+
+def test_a_tool_that_takes_too_long_becomes_one_too() -> None:
+    model = Model(messages=iter([AIMessage("", tool_calls=[call("hangs", 1), call("works", 2)]), AIMessage("end")]))
+    agent: Any = build_graph(model, [hangs, works], tool_timeout=0.1).compile()
+    _, _, hung, worked, answer = asyncio.run(agent.ainvoke(GO))["messages"]
+    assert (hung.status, worked.status, answer.text) == ("error", "success", "end")
+    assert "not finished after 0.1 seconds" in hung.text
 
 
 def test_a_tool_that_does_not_exist_becomes_one_too() -> None:
