@@ -48,7 +48,7 @@ class ResponseEvents:
         elif isinstance(message, AIMessageChunk):
             if self._open is None:
                 self._open = _OpenMessage(step)
-            if text := str(message.text):
+            if text := unicode(message.text):
                 yield from self._delta(self._open, message, text)
             self._open.add(message)
             if message.chunk_position == "last":
@@ -70,7 +70,7 @@ class ResponseEvents:
                 "id": message.id,
                 "type": "function_call_output",
                 "call_id": message.tool_call_id,
-                "output": message.text,
+                "output": unicode(message.text),
                 "status": "incomplete" if message.status == "error" else "completed",
             }
             yield from self._added(item)
@@ -153,6 +153,11 @@ class ResponseEvents:
         """Usage is complete or absent: a model call that reports none makes the sum meaningless."""
         self._usage_complete = self._usage_complete and usage is not None
         self._usage = add_usage(self._usage, usage)
+
+
+def unicode(text: str) -> str:
+    """Text that can be sent: half of a character (a lone surrogate) becomes a question mark."""
+    return str(text) if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def until_done(events: list[Event]) -> tuple[list[Event], list[Event]]:
