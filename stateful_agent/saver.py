@@ -264,7 +264,7 @@ class TurnSaver(AsyncPostgresSaver):
     async def _store(self, pieces: Pieces, releases: bool) -> None:
         values = {"thread_id": self._thread_id, "holder": self._holder, "lease": lease.LEASE, "releases": releases}
         query = "WITH thread AS (" + lease.HOLD + ")" + STORE + "SELECT thread_id FROM thread"
-        if not await fetch(self._pool, query, values | pieces.as_json()):
+        if not await fetch(self._pool, query, values | pieces.as_parameters()):
             values |= {"created_at": self._began, "checkpoint_id": pieces.newest()}
             found = await fetch(self._pool, lease.LOST, values)
             if not (found and found[0]["is_the_same"]):
