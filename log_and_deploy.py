@@ -1,6 +1,7 @@
-"""Log the agent as an MLflow model, check what was logged, register it, deploy it. See `--help`."""
+"""Log the agent as an MLflow model, check what was logged, register it, deploy it, and set up its database."""
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -92,8 +93,24 @@ def deployment(name: str, version: str, settings: Settings) -> dict[str, Any]:
     }
 
 
+def set_up_database(settings: Settings, role: str | None) -> str:
+    """Create the agent's tables or bring them up to date. Returns what was done, and what is left to do, in words.
+
+    Raises:
+        AgentError: the settings do not lead to the database or the schema.
+        psycopg.Error: the database does not let this role do it. Nothing was changed.
+    """
+    from stateful_agent.storage import Storage
+
+    storage = Storage(settings)
+    done = asyncio.run(storage.set_up(role))
+    if role is None:
+        done.append("A role that may read and write their rows can run the agent: see --grant.")
+    return "\n".join([storage.description, *done])
+
+
 def main() -> None:
-    """Log the agent as an MLflow model, check what was logged, register it, deploy it."""
+    """Log the agent as an MLflow model, check what was logged, register it, deploy it, and set up its database."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("log", help="log the agent, and check the logged model in another process")
@@ -104,9 +121,24 @@ def main() -> None:
     command.add_argument("name", help="the registered model: catalog.schema.model")
     command.add_argument("version", help="its version")
     command.add_argument("--dry-run", action="store_true", help="only show what would be created")
+    about = "create the agent's tables in DATABASE_URL (and DATABASE_SCHEMA), or bring them up to date, as their owner"
+    command = commands.add_parser("set-up-database", help=about, description=about)
+    command.add_argument("--grant", metavar="ROLE", help="let ROLE read and write their rows: all that the agent needs")
     args = parser.parse_args()
 
     settings = Settings()
+    if args.command == "set-up-database":
+        if not settings.database_url:
+            parser.error("set DATABASE_URL: the embedded database sets itself up")
+        import psycopg
+
+        from stateful_agent.errors import AgentError
+
+        try:
+            print(set_up_database(settings, args.grant))
+        except (AgentError, psycopg.Error) as error:
+            sys.exit(f"Nothing was set up: {error}")
+        return
     if args.command == "deploy":
         if not args.dry_run:
             parser.error("deploying is not built yet: add --dry-run to see what it will create")

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """A Postgres to keep state in, as a URL. Unset: an embedded one in `agent_data_dir`."""
 
+    database_schema: str | None = None
+    """The schema that the tables are in. Unset: the first one of the role's search_path."""
+
     agent_data_dir: Path = Path(".local")
     """Where the embedded Postgres keeps its files."""
 

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from stateful_agent import schema
 from stateful_agent.errors import StorageUnavailable
 from stateful_agent.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]
+
+# Without prepared statements it also works behind a proxy that pools transactions.
+CONNECTION: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
 
 
 class Storage:
@@ -43,7 +46,7 @@ class Storage:
     def description(self) -> str:
         """Where state lives, in words that hold no secret."""
         if url := self._settings.database_url:
-            parts = conninfo_to_dict(url.get_secret_value())
+            parts = schema.read_url(url.get_secret_value())
             return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
         return f"embedded PostgreSQL in {self._settings.agent_data_dir / 'postgres'}"
 
@@ -52,6 +55,7 @@ class Storage:
 
         Raises:
             StorageUnavailable: the database cannot be reached.
+            Misconfigured: the tables are not there, or not the agent's to use, and it may not change that.
         """
         loop = asyncio.get_running_loop()
         if self._opening is None or self._loop is not loop:  # another loop: after a fork, or a closed server
@@ -75,7 +79,20 @@ class Storage:
             if self._embedded is not None and last:
                 self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
 
-    async def _open(self) -> Pool:
+    async def set_up(self, role: str | None = None) -> list[str]:
+        """Create the tables or bring them up to date, as their owner; let `role` read and write their rows.
+
+        Returns what was done, in words.
+
+        Raises:
+            Misconfigured: connections do not arrive in the schema that they should.
+            psycopg.Error: the database cannot be reached, or does not let this role do it. Nothing was changed.
+        """
+        async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
+            return await schema.set_up(connection, self._settings.database_schema, role)
+
+    async def _url(self) -> str:
+        """Where to connect. Starts the embedded server if there is no other."""
         if self._settings.database_url:
             url = self._settings.database_url.get_secret_value()
         else:
@@ -83,15 +100,12 @@ class Storage:
             # By this name `close` tells this agent's connections from those of others.
             name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
             url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
+        return schema.in_schema(url, self._settings.database_schema)
+
+    async def _open(self) -> Pool:
         pool: Pool = AsyncConnectionPool(
-            url,
-            # Without prepared statements it also works behind a proxy that pools transactions.
-            kwargs={
-                "autocommit": True,
-                "row_factory": dict_row,
-                "prepare_threshold": None,
-                "connect_timeout": max(2, int(self._settings.database_timeout)),
-            },
+            await self._url(),
+            kwargs=CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))},
             min_size=1,
             max_size=self._settings.database_pool_size,
             timeout=self._settings.database_timeout,
@@ -101,7 +115,8 @@ class Storage:
         async with unavailable_as_503():
             try:
                 await pool.open(wait=True, timeout=self._settings.database_timeout)
-                await set_up(pool)
+                async with borrow(pool) as connection:
+                    await schema.ensure(connection, self._settings.database_schema)
             except BaseException:
                 await pool.close()
                 raise
@@ -160,63 +175,6 @@ async def unavailable_as_503() -> AsyncIterator[None]:
         raise StorageUnavailable() from error
 
 
-# Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), whose
-# they are, who may write on them at the moment and who waits for that, and which response left which checkpoint.
-THREADS = """
-    CREATE TABLE IF NOT EXISTS agent_threads (
-        thread_id text PRIMARY KEY,
-        owner text,
-        created_at timestamptz NOT NULL DEFAULT now(),
-        updated_at timestamptz NOT NULL DEFAULT now(),
-        version bigint NOT NULL DEFAULT 0,
-        holder uuid,
-        held_until timestamptz NOT NULL DEFAULT '-infinity'
-    );
-    CREATE TABLE IF NOT EXISTS agent_waiting (
-        holder uuid PRIMARY KEY,
-        thread_id text NOT NULL,
-        ticket bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-        waits_until timestamptz NOT NULL
-    );
-    CREATE INDEX IF NOT EXISTS agent_responses ON checkpoints ((metadata ->> 'response_id'))
-        WHERE metadata ? 'response_id';
-    CREATE INDEX IF NOT EXISTS agent_threads_updated_at ON agent_threads (updated_at);
-    CREATE INDEX IF NOT EXISTS agent_threads_owner ON agent_threads (owner, updated_at) WHERE owner IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS agent_waiting_thread_id ON agent_waiting (thread_id, ticket);
-    INSERT INTO agent_threads (thread_id, created_at, updated_at)
-    SELECT thread_id, min((checkpoint->>'ts')::timestamptz), max((checkpoint->>'ts')::timestamptz)
-    FROM checkpoints WHERE checkpoint_ns = '' GROUP BY thread_id
-    ON CONFLICT DO NOTHING
-"""
-
-SET_UP_LOCK = 0x7374617465  # any constant: whoever holds it may change the schema
-
-
-async def set_up(pool: Pool) -> None:
-    """Create LangGraph's tables and ours, once, however many processes come here at the same time.
-
-    The lock is polled: LangGraph builds indexes concurrently, and that waits for whoever waits for a lock.
-    """
-    async with pool.connection() as connection:
-        if await _is_set_up(connection):
-            return
-        while not await _ask(connection, "SELECT pg_try_advisory_lock(%s)", SET_UP_LOCK):
-            await asyncio.sleep(0.05)
-        try:
-            if not await _is_set_up(connection):
-                await AsyncPostgresSaver(connection).setup()
-                await connection.execute(THREADS)
-        finally:
-            await _ask(connection, "SELECT pg_advisory_unlock(%s)", SET_UP_LOCK)
-
-
-async def _is_set_up(connection: psycopg.AsyncConnection[DictRow]) -> bool:
-    if await _ask(connection, "SELECT to_regclass('agent_threads')") is None:  # made last
-        return False
-    version = await _ask(connection, "SELECT max(v) FROM checkpoint_migrations")
-    return version is not None and version >= len(AsyncPostgresSaver.MIGRATIONS) - 1
-
-
 async def _is_alone(pool: Pool) -> bool:
     """Whether no other agent is connected to this server, or it no longer answers anybody."""
     others = """
@@ -225,15 +183,9 @@ async def _is_alone(pool: Pool) -> bool:
     """
     try:
         async with pool.connection(timeout=1) as connection:
-            return bool(await _ask(connection, others) == 0)
+            return bool(await schema.ask(connection, others) == 0)
     except (psycopg.OperationalError, PoolTimeout):
         return True
-
-
-async def _ask(connection: psycopg.AsyncConnection[DictRow], query: Any, *args: Any) -> Any:
-    """The one value that a query returns."""
-    row = await (await connection.execute(query, args)).fetchone()
-    return next(iter(row.values())) if row else None
 
 
 class EmbeddedPostgres:

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 ROOT = Path(__file__).parent.parent
 
 # Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
-for variable in ("AGENT_MODEL", "DATABASE_URL", "TAVILY_API_KEY", "LAKEBASE_INSTANCE_NAME", "AGENT_DATA_DIR"):
+OURS = ("AGENT_MODEL", "DATABASE_URL", "DATABASE_SCHEMA", "TAVILY_API_KEY", "LAKEBASE_INSTANCE_NAME", "AGENT_DATA_DIR")
+for variable in OURS:
     os.environ.pop(variable, None)
 
 

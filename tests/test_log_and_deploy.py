@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 import mlflow
+import psycopg
 import pytest
 from conftest import ROOT, free_port
 
-from log_and_deploy import deployment, resources
+from log_and_deploy import deployment, main, resources
 from stateful_agent.settings import Settings
 
 
@@ -108,6 +109,33 @@ def test_dry_run() -> None:
     )
     assert "some-endpoint" in shown
     assert "5ecret" not in shown
+
+
+def test_set_up_database(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS runs_it")
+        connection.execute("CREATE ROLE runs_it")
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["log_and_deploy.py", "set-up-database", *arguments])
+        main()
+        return capsys.readouterr().out
+
+    with pytest.raises(SystemExit):
+        run()
+    assert "set DATABASE_URL" in capsys.readouterr().err
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("DATABASE_SCHEMA", "agents")
+    assert "Created the schema agents.\nThe tables in schema agents were created." in run()
+    shown = run("--grant", "runs_it")
+    assert "The tables in schema agents were current." in shown
+    assert 'GRANT SELECT, INSERT, UPDATE, DELETE ON "agents"."checkpoints"' in shown
+    with pytest.raises(SystemExit, match='Nothing was set up: role "nobody" does not exist'):
+        run("--grant", "nobody")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:pa55word@127.0.0.1:9/none")
+    with pytest.raises(SystemExit, match="Nothing was set up: connection failed") as refused:
+        run()
+    assert "pa55word" not in str(refused.value)
 
 
 def test_register(logged_model: str, tracking: str) -> None:

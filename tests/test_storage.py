@@ -1,5 +1,5 @@
 import asyncio
-import multiprocessing
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from conftest import in_database, say, text_of
+from conftest import say, text_of
 from pydantic import SecretStr
 
-from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
+from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.lease import Leases
 from stateful_agent.saver import TurnSaver
 from stateful_agent.settings import Settings
@@ -23,44 +23,26 @@ def test_the_description_holds_no_secret() -> None:
     assert "pa55word" not in repr(storage._settings)
 
 
-def set_up(url: str, outcome: Any) -> None:
-    async def use() -> None:
+def test_a_url_that_is_none_is_refused_without_a_word_of_it() -> None:
+    for url in ("postgres//me:pa55word@db", "postgresql://me:pa55word@db/agents?autocommit=off"):
         storage = Storage(Settings(database_url=SecretStr(url)))
-        await storage.pool()
-        await storage.close()
-
-    asyncio.run(use())
-    outcome.put("ok")
-
-
-def test_many_processes_set_up_the_schema_at_once(postgres: str) -> None:
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE empty")
-    url = in_database(postgres, "empty")
-    spawn = multiprocessing.get_context("spawn")
-    outcome = spawn.Queue()
-    processes = [spawn.Process(target=set_up, args=(url, outcome)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 4
-    with psycopg.connect(url) as connection:
-        assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+        with pytest.raises(Misconfigured) as refused:
+            asyncio.run(storage.pool())
+        assert "pa55word" not in "".join(traceback.format_exception(refused.value))
+        with pytest.raises(Misconfigured):
+            assert storage.description
 
 
-def test_a_role_that_may_only_read_and_write_rows(database: str) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("DROP ROLE IF EXISTS writer")
-        connection.execute("CREATE ROLE writer LOGIN")
-        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer")
+def test_every_connection_commits_by_itself(database: str) -> None:
+    url = database + " options='-c default_transaction_isolation=serializable'"
 
     async def use() -> None:
-        storage = Storage(Settings(database_url=SecretStr(psycopg.conninfo.make_conninfo(database, user="writer"))))
-        saver = TurnSaver(await storage.pool(), Leases(await storage.pool()), lambda *_: {})
-        assert await saver.load("nowhere") is None
-        with pytest.raises(CheckpointNotFound):
-            await saver.load("nowhere", "nothing")
+        storage = Storage(Settings(database_url=SecretStr(url), database_pool_size=3))
+        pool = await storage.pool()
+        connections = [await pool.getconn() for _ in range(3)]
+        assert [connection.autocommit for connection in connections] == [True] * 3
+        for connection in connections:
+            await pool.putconn(connection)
         await storage.close()
 
     asyncio.run(use())
