@@ -50,7 +50,10 @@ def log(settings: Settings, agent_file: Path) -> Any:
 
 
 def resources(settings: Settings) -> list[Any]:
-    """What a deployed agent needs access to: its model's serving endpoint, and its database."""
+    """What a deployed agent needs access to: its model's serving endpoint, and its database.
+
+    MLflow can name a provisioned Lakebase only. Access to an autoscaling one is granted in its project.
+    """
     from mlflow.models.resources import DatabricksLakebase, DatabricksServingEndpoint
 
     provider, _, model = (settings.agent_model or "").partition(":")
@@ -78,7 +81,9 @@ def check(model_uri: str) -> None:
 
 def deployment(name: str, version: str, settings: Settings) -> dict[str, Any]:
     """The serving endpoint to create, in the words of Databricks' REST API, and the resources it needs access to."""
-    variables = {"AGENT_MODEL": settings.agent_model, "LAKEBASE_INSTANCE_NAME": settings.lakebase_instance_name}
+    variables = {"AGENT_MODEL": settings.agent_model} | {
+        name.upper(): value for name, value in settings if name.startswith("lakebase_")
+    }
     served = {
         "entity_name": name,
         "entity_version": version,

@@ -19,7 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from stateful_agent.errors import StorageUnavailable
+from stateful_agent import lakebase
+from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,13 @@ class Storage:
 
     @property
     def description(self) -> str:
-        """Where state lives, in words that hold no secret."""
+        """Where state lives, in words that hold no secret.
+
+        Raises:
+            Misconfigured: the settings name no one place.
+        """
+        if place := lakebase.place_of(self._settings):
+            return lakebase.in_words(place)
         if url := self._settings.database_url:
             parts = conninfo_to_dict(url.get_secret_value())
             return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
@@ -48,6 +55,7 @@ class Storage:
         """The pool of connections, open.
 
         Raises:
+            Misconfigured: the settings name no one database, or not one that lets this agent in.
             StorageUnavailable: the database cannot be reached.
         """
         loop = asyncio.get_running_loop()
@@ -73,6 +81,28 @@ class Storage:
                 self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
 
     async def _open(self) -> Pool:
+        async with unavailable_as_503():
+            pool = await self._closed_pool()
+            try:
+                await pool.open(wait=True, timeout=self._settings.database_timeout)
+                await set_up(pool)
+            except BaseException as error:
+                await pool.close()
+                if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                    raise Misconfigured(f"To set up the tables, GRANT USAGE, CREATE ON SCHEMA: {error}.") from error
+                raise
+        return pool
+
+    async def _closed_pool(self) -> Pool:
+        """The pool of the home that the settings name, not open yet."""
+        options: dict[str, Any] = {
+            "min_size": 1,
+            "max_size": self._settings.database_pool_size,
+            "timeout": self._settings.database_timeout,
+            "name": "agent",
+        }
+        if place := lakebase.place_of(self._settings):
+            return await lakebase.lakebase_pool(place, **options)
         if self._settings.database_url:
             url = self._settings.database_url.get_secret_value()
         else:
@@ -80,24 +110,9 @@ class Storage:
             # By this name `close` tells this agent's connections from those of others.
             name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
             url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
-        pool: Pool = AsyncConnectionPool(
-            url,
-            # Without prepared statements it also works behind a proxy that pools transactions.
-            kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
-            min_size=1,
-            max_size=self._settings.database_pool_size,
-            timeout=self._settings.database_timeout,
-            open=False,
-            name="agent",
-        )
-        async with unavailable_as_503():
-            try:
-                await pool.open(wait=True, timeout=self._settings.database_timeout)
-                await set_up(pool)
-            except BaseException:
-                await pool.close()
-                raise
-        return pool
+        # Without prepared statements it also works behind a proxy that pools transactions.
+        kwargs = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
+        return AsyncConnectionPool(url, kwargs=kwargs, open=False, **options)
 
 
 async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:

@@ -19,8 +19,10 @@ from pydantic import SecretStr
 ROOT = Path(__file__).parent.parent
 
 # Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
-for variable in ("AGENT_MODEL", "DATABASE_URL", "TAVILY_API_KEY", "LAKEBASE_INSTANCE_NAME", "AGENT_DATA_DIR"):
-    os.environ.pop(variable, None)
+for variable in list(os.environ):
+    ours = ("AGENT_MODEL", "DATABASE_URL", "TAVILY_API_KEY", "AGENT_DATA_DIR", "LAKEBASE_", "DATABRICKS_")
+    if variable.startswith(ours):
+        del os.environ[variable]
 
 
 @pytest.fixture(scope="session", autouse=True)
