@@ -51,7 +51,10 @@ def log(settings: Settings, agent_file: Path) -> Any:
 
 
 def resources(settings: Settings) -> list[Any]:
-    """What a deployed agent needs access to: its model's serving endpoint, and its database."""
+    """What a deployed agent needs access to: its model's serving endpoint, and its database.
+
+    MLflow can name a provisioned Lakebase only. Access to an autoscaling one is granted in its project.
+    """
     from mlflow.models.resources import DatabricksLakebase, DatabricksServingEndpoint
 
     provider, _, model = (settings.agent_model or "").partition(":")
@@ -79,7 +82,9 @@ def check(model_uri: str) -> None:
 
 def deployment(name: str, version: str, settings: Settings) -> dict[str, Any]:
     """The serving endpoint to create, in the words of Databricks' REST API, and the resources it needs access to."""
-    variables = {"AGENT_MODEL": settings.agent_model, "LAKEBASE_INSTANCE_NAME": settings.lakebase_instance_name}
+    variables = {"AGENT_MODEL": settings.agent_model} | {
+        name.upper(): value for name, value in settings if name.startswith("lakebase_")
+    }
     served = {
         "entity_name": name,
         "entity_version": version,
@@ -121,15 +126,15 @@ def main() -> None:
     command.add_argument("name", help="the registered model: catalog.schema.model")
     command.add_argument("version", help="its version")
     command.add_argument("--dry-run", action="store_true", help="only show what would be created")
-    about = "create the agent's tables in DATABASE_URL (and DATABASE_SCHEMA), or bring them up to date, as their owner"
+    about = "create the agent's tables in DATABASE_URL or LAKEBASE_*, or bring them up to date, as their owner"
     command = commands.add_parser("set-up-database", help=about, description=about)
     command.add_argument("--grant", metavar="ROLE", help="let ROLE read and write their rows: all that the agent needs")
     args = parser.parse_args()
 
     settings = Settings()
     if args.command == "set-up-database":
-        if not settings.database_url:
-            parser.error("set DATABASE_URL: the embedded database sets itself up")
+        if not settings.database_url and not any(value for name, value in settings if name.startswith("lakebase_")):
+            parser.error("set DATABASE_URL or LAKEBASE_*: the embedded database sets itself up")
         import psycopg
 
         from stateful_agent.errors import AgentError

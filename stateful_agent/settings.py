@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     """Lets the search tool search the web, through Tavily. Unset: it searches a small built-in sample."""
 
     database_url: SecretStr | None = None
-    """A Postgres to keep state in, as a URL. Unset: an embedded one in `agent_data_dir`."""
+    """A Postgres to keep state in, as a URL. Unset, and no Lakebase named: an embedded one in `agent_data_dir`."""
 
     database_schema: str | None = None
     """The schema that the tables are in. Unset: the first one of the role's search_path."""
@@ -41,7 +41,16 @@ class Settings(BaseSettings):
     """Where the embedded Postgres keeps its files."""
 
     lakebase_instance_name: str | None = None
-    """The Lakebase instance that a deployed agent is granted access to."""
+    """The provisioned Lakebase instance to keep state in."""
+
+    lakebase_autoscaling_endpoint: str | None = None
+    """Or the autoscaling Lakebase endpoint, as `projects/<project>/branches/<branch>/endpoints/<endpoint>`."""
+
+    lakebase_autoscaling_project: str | None = None
+    """Or the autoscaling Lakebase project, with a branch: state is kept at the branch's endpoint for writing."""
+
+    lakebase_autoscaling_branch: str | None = None
+    """The branch of `lakebase_autoscaling_project`."""
 
     database_pool_size: int = Field(default=10, ge=1)
     """Connections to the database at most. A turn borrows one for milliseconds at a time."""

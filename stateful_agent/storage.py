@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from stateful_agent import schema
+from stateful_agent import lakebase, schema
 from stateful_agent.errors import StorageUnavailable
 from stateful_agent.settings import Settings
 
@@ -44,7 +44,13 @@ class Storage:
 
     @property
     def description(self) -> str:
-        """Where state lives, in words that hold no secret."""
+        """Where state lives, in words that hold no secret.
+
+        Raises:
+            Misconfigured: the settings name no one place.
+        """
+        if place := lakebase.place_of(self._settings):
+            return lakebase.in_words(place)
         if url := self._settings.database_url:
             parts = schema.read_url(url.get_secret_value())
             return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
@@ -54,8 +60,9 @@ class Storage:
         """The pool of connections, open.
 
         Raises:
+            Misconfigured: the settings name no one database, or one that does not let this agent in, or not to
+                its tables.
             StorageUnavailable: the database cannot be reached.
-            Misconfigured: the tables are not there, or not the agent's to use, and it may not change that.
         """
         loop = asyncio.get_running_loop()
         if self._opening is None or self._loop is not loop:  # another loop: after a fork, or a closed server
@@ -88,8 +95,37 @@ class Storage:
             Misconfigured: connections do not arrive in the schema that they should.
             psycopg.Error: the database cannot be reached, or does not let this role do it. Nothing was changed.
         """
+        if lakebase.place_of(self._settings):
+            async with await self._closed_pool() as pool, pool.connection() as connection:
+                return await schema.set_up(connection, self._settings.database_schema, role)
+        # Without a pool, which would tell nobody but its log why the database lets nobody in.
         async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
             return await schema.set_up(connection, self._settings.database_schema, role)
+
+    async def _open(self) -> Pool:
+        async with unavailable_as_503():
+            pool = await self._closed_pool()
+            try:
+                await pool.open(wait=True, timeout=self._settings.database_timeout)
+                async with borrow(pool) as connection:
+                    await schema.ensure(connection, self._settings.database_schema)
+            except BaseException:
+                await pool.close()
+                raise
+        return pool
+
+    async def _closed_pool(self) -> Pool:
+        """The pool of the home that the settings name, not open yet."""
+        options: dict[str, Any] = {
+            "min_size": 1,
+            "max_size": self._settings.database_pool_size,
+            "timeout": self._settings.database_timeout,
+            "name": "agent",
+        }
+        if place := lakebase.place_of(self._settings):
+            return await lakebase.lakebase_pool(place, schema=self._settings.database_schema, **options)
+        kwargs = CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))}
+        return AsyncConnectionPool(await self._url(), kwargs=kwargs, open=False, **options)
 
     async def _url(self) -> str:
         """Where to connect. Starts the embedded server if there is no other."""
@@ -101,26 +137,6 @@ class Storage:
             name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
             url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
         return schema.in_schema(url, self._settings.database_schema)
-
-    async def _open(self) -> Pool:
-        pool: Pool = AsyncConnectionPool(
-            await self._url(),
-            kwargs=CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))},
-            min_size=1,
-            max_size=self._settings.database_pool_size,
-            timeout=self._settings.database_timeout,
-            open=False,
-            name="agent",
-        )
-        async with unavailable_as_503():
-            try:
-                await pool.open(wait=True, timeout=self._settings.database_timeout)
-                async with borrow(pool) as connection:
-                    await schema.ensure(connection, self._settings.database_schema)
-            except BaseException:
-                await pool.close()
-                raise
-        return pool
 
 
 async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:

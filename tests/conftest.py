@@ -19,9 +19,18 @@ from pydantic import SecretStr
 ROOT = Path(__file__).parent.parent
 
 # Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
-OURS = ("AGENT_MODEL", "DATABASE_URL", "DATABASE_SCHEMA", "TAVILY_API_KEY", "LAKEBASE_INSTANCE_NAME", "AGENT_DATA_DIR")
-for variable in OURS:
-    os.environ.pop(variable, None)
+for variable in list(os.environ):
+    ours = (
+        "AGENT_MODEL",
+        "DATABASE_URL",
+        "DATABASE_SCHEMA",
+        "TAVILY_API_KEY",
+        "AGENT_DATA_DIR",
+        "LAKEBASE_",
+        "DATABRICKS_",
+    )
+    if variable.startswith(ours):
+        del os.environ[variable]
 
 
 @pytest.fixture(scope="session", autouse=True)

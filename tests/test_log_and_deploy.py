@@ -100,6 +100,19 @@ def test_resources() -> None:
     assert resources(Settings(agent_model="openai:gpt-5")) == []
 
 
+def test_a_deployed_agent_is_told_where_its_state_lives() -> None:
+    autoscaling = Settings(lakebase_autoscaling_project="trips", lakebase_autoscaling_branch="production")
+    for settings, variables, granted in (
+        (Settings(lakebase_instance_name="memory"), {"LAKEBASE_INSTANCE_NAME": "memory"}, ["lakebase"]),
+        (autoscaling, {"LAKEBASE_AUTOSCALING_PROJECT": "trips", "LAKEBASE_AUTOSCALING_BRANCH": "production"}, []),
+        (Settings(lakebase_autoscaling_endpoint="e"), {"LAKEBASE_AUTOSCALING_ENDPOINT": "e"}, []),
+    ):
+        planned = deployment("main.agents.stateful", "3", settings)
+        (served,) = planned["endpoint"]["config"]["served_entities"]
+        assert served["environment_vars"] == variables
+        assert [kind for resource in planned["resources"] for kind in resource] == granted
+
+
 def test_dry_run() -> None:
     command = [sys.executable, "log_and_deploy.py", "deploy", "main.agents.stateful", "3", "--dry-run"]
     env = os.environ | {"AGENT_MODEL": "databricks:some-endpoint", "TAVILY_API_KEY": "tvly-5ecret"}
