@@ -8,8 +8,8 @@ import asyncio
 import json
 import logging
 from base64 import b64encode
-from collections.abc import Callable, Sequence
-from typing import Any, LiteralString
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, LiteralString, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -23,11 +23,10 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from stateful_agent.errors import CheckpointNotFound, ThreadDeleted
+from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
-
-Labels = dict[str, Any]
 
 GATHER = 0.01
 """Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
@@ -82,9 +81,11 @@ class TurnSaver(AsyncPostgresSaver):
     `flush` says when it is on disk; what could not be stored meanwhile is tried again there.
     """
 
-    def __init__(self, pool: Pool, label: Callable[[Checkpoint, Labels, Labels | None], Labels]) -> None:
+    serde: Serde
+
+    def __init__(self, pool: Pool, label: Callable[[Checkpoint, Labels, Labels | None], Labels], serde: Serde) -> None:
         """`label(checkpoint, metadata, its parent's metadata)` is what to note beside a checkpoint."""
-        super().__init__(pool)
+        super().__init__(pool, serde=serde)
         self.base: CheckpointTuple | None = None
         self._is_loaded = False
         self.last_checkpoint_id: str | None = None
@@ -119,6 +120,11 @@ class TurnSaver(AsyncPostgresSaver):
         self.labels = dict(self.base.metadata) if self.base else None
         return self.base
 
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> "TurnSaver":
+        """LangGraph's strict mode asks for a copy, but what a copy stores the turn would not know of."""
+        self.serde = cast(Serde, self.serde.with_msgpack_allowlist(extra_allowlist))
+        return self
+
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         at_base = self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns")
         if self._is_loaded and at_base:
@@ -137,12 +143,16 @@ class TurnSaver(AsyncPostgresSaver):
         namespace, parent = place["checkpoint_ns"], place.get("checkpoint_id")
         values = checkpoint["channel_values"]
         inline = {channel: value for channel, value in values.items() if _is_inline(value)}
+        encrypted: ChannelVersions = {}
+        if self.serde.encrypts:  # what was inline where the turn began is not new, and yet is to be stored
+            inline, primitive = {channel: value for channel, value in inline.items() if value is None}, inline
+            encrypted = {channel: checkpoint["channel_versions"][channel] for channel in primitive}
         noted: Labels = dict(get_serializable_checkpoint_metadata(config, metadata))
         if not namespace:  # a subgraph's checkpoints are not the thread's
             noted |= self._label(checkpoint, noted, self.labels)
             self.labels = noted
             self.last_checkpoint_id = checkpoint["id"]
-        for channel, version in new_versions.items():
+        for channel, version in (encrypted | new_versions).items():
             if channel in values and channel not in inline:
                 kind, blob = self.serde.dumps_typed(values[channel])
                 self._pieces.blobs[namespace, channel, version] = {
@@ -157,7 +167,7 @@ class TurnSaver(AsyncPostgresSaver):
             "checkpoint_id": checkpoint["id"],
             "parent": parent,
             "checkpoint": checkpoint | {"channel_values": inline},
-            "metadata": noted,
+            "metadata": self.serde.hide(noted),
         }
         self._store_soon()
         return at(self._thread_id, checkpoint["id"], namespace)
@@ -238,6 +248,7 @@ class TurnSaver(AsyncPostgresSaver):
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint, with the generation of its thread."""
         place = config["configurable"]
+        self.serde = self.serde.of(place["thread_id"])
         checkpoint_id = place.get("checkpoint_id")
         which = "AND checkpoint_id = %(checkpoint_id)s" if checkpoint_id else "ORDER BY checkpoint_id DESC LIMIT 1"
         query = (
@@ -258,13 +269,15 @@ class TurnSaver(AsyncPostgresSaver):
         row = found[0]
         self._generation = self._generation or row["generation"]
         checkpoint = row["checkpoint"]
+        if any(value is not None for value in checkpoint["channel_values"].values()):
+            self.serde.check_plain()
         checkpoint["channel_values"] = checkpoint["channel_values"] | self._load_blobs(row["channel_values"])
         parent = row["parent_checkpoint_id"]
         namespace = row["checkpoint_ns"]
         return CheckpointTuple(
             at(row["thread_id"], row["checkpoint_id"], namespace),
             checkpoint,
-            row["metadata"],
+            cast(CheckpointMetadata, self.serde.show(row["metadata"])),
             at(row["thread_id"], parent, namespace) if parent else None,
             self._load_writes(row["pending_writes"]),
         )

@@ -40,5 +40,11 @@ class Settings(BaseSettings):
     database_timeout: float = Field(default=10.0, gt=0)
     """Seconds to wait for a connection before a request is answered 503."""
 
+    langgraph_aes_key: SecretStr | None = None
+    """Encrypts what is stored: 16, 24 or 32 bytes. LangGraph's own variable. Unset: it is stored as it is."""
+
+    encryption_required: bool = False
+    """Whether to refuse what is stored without encryption, instead of reading it and encrypting what is added."""
+
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""

@@ -3,7 +3,12 @@
 from datetime import datetime
 from typing import Any, LiteralString
 
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
+from stateful_agent.serde import Serde
 from stateful_agent.storage import Pool, fetch, unavailable_as_503
 
 LIST: LiteralString = """
@@ -39,6 +44,27 @@ COPY: LiteralString = """
         SELECT %(copy)s WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
     )
     SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
+"""
+ENCRYPT_BLOBS: tuple[tuple[LiteralString, LiteralString], ...] = (
+    (
+        "SELECT ctid, type, blob FROM checkpoint_blobs WHERE thread_id = %(copy)s AND type <> 'empty'",
+        "UPDATE checkpoint_blobs SET type = %s, blob = %s WHERE ctid = %s::tid",
+    ),
+    (
+        "SELECT ctid, type, blob FROM checkpoint_writes WHERE thread_id = %(copy)s",
+        "UPDATE checkpoint_writes SET type = %s, blob = %s WHERE ctid = %s::tid",
+    ),
+)
+COPIED_CHECKPOINTS: LiteralString = """
+    SELECT ctid, checkpoint_ns, checkpoint, metadata FROM checkpoints WHERE thread_id = %(copy)s
+"""
+ENCRYPT_CHECKPOINT: LiteralString = """
+    UPDATE checkpoints SET checkpoint = %(checkpoint)s, metadata = %(metadata)s WHERE ctid = %(ctid)s::tid
+"""
+ADD_BLOB: LiteralString = """
+    INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+    VALUES (%(copy)s, %(ns)s, %(channel)s, %(version)s, %(type)s, %(blob)s)
+    ON CONFLICT DO NOTHING
 """
 # What a turn is storing at this moment ends before this row can be had, and what it stores later finds it changed.
 DELETE_THREAD: LiteralString = "DELETE FROM agent_threads WHERE thread_id = %(thread_id)s"
@@ -97,31 +123,63 @@ CUT_FROM_PARENTS: LiteralString = """
 """
 
 
-async def list_threads(pool: Pool, limit: int, before: datetime | None) -> list[dict[str, Any]]:
+async def list_threads(pool: Pool, serde: Serde, limit: int, before: datetime | None) -> list[dict[str, Any]]:
     """A page of threads, the one with the latest turn first, from those last touched before `before` on."""
-    return [
-        {
-            "thread_id": row["thread_id"],
-            "checkpoint_id": row["checkpoint_id"],
-            "created_at": row["created_at"].isoformat(),
-            "updated_at": row["updated_at"].isoformat(),
-            **{name: row["metadata"].get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
-        }
-        for row in await fetch(pool, LIST, {"limit": limit, "before": before})
-    ]
+    noted = ("next_nodes", "message_count", "last_message", "turn")
+    page = []
+    for row in await fetch(pool, LIST, {"limit": limit, "before": before}):
+        labels = serde.of(row["thread_id"]).show(row["metadata"])
+        page.append(
+            {
+                "thread_id": row["thread_id"],
+                "checkpoint_id": row["checkpoint_id"],
+                "created_at": row["created_at"].isoformat(),
+                "updated_at": row["updated_at"].isoformat(),
+                **{name: labels.get(name) for name in noted},
+            }
+        )
+    return page
 
 
-async def copy_thread(pool: Pool, thread_id: str, copy: str) -> dict[str, Any]:
-    """Copy a thread, all branches of it, to one named `copy`.
+async def copy_thread(pool: Pool, serde: Serde, thread_id: str, copy: str) -> dict[str, Any]:
+    """Copy a thread, all branches of it, to one named `copy`. What is encrypted is encrypted anew, for that thread.
 
     Raises:
         ThreadNotFound: there is no such thread.
+        Unreadable: its key was another, or it was changed. Nothing was copied.
     """
-    async with unavailable_as_503(), pool.connection() as connection:
+    async with unavailable_as_503(), pool.connection() as connection, connection.transaction():
         head = await (await connection.execute(COPY, {"thread_id": thread_id, "copy": copy})).fetchone()
-    if head is None:
-        raise ThreadNotFound(param="thread_id")
+        if head is None:
+            raise ThreadNotFound(param="thread_id")
+        if serde.encrypts:
+            await _encrypt_anew(connection, serde.of(thread_id), serde.of(copy), copy)
     return {"thread_id": copy, "checkpoint_id": head["checkpoint_id"], "copied_from": thread_id}
+
+
+async def _encrypt_anew(connection: AsyncConnection[DictRow], old: Serde, new: Serde, copy: str) -> None:
+    """Encrypt the rows of a copy, which hold what the thread holds that it is a copy of."""
+    values: dict[str, Any] = {"copy": copy}
+    updates = connection.cursor()
+    for read, write in ENCRYPT_BLOBS:
+        async with connection.cursor(name="copied") as copied:  # a long thread's may be too many for the memory
+            await copied.execute(read, values)
+            while rows := await copied.fetchmany(100):
+                pieces = [(row["ctid"], *new.encrypt(*old.decrypt(row["type"], row["blob"]))) for row in rows]
+                await updates.executemany(write, [(kind, blob, ctid) for ctid, kind, blob in pieces])
+    checkpoints = await (await connection.execute(COPIED_CHECKPOINTS, values)).fetchall()
+    for row in checkpoints:
+        checkpoint = row["checkpoint"]
+        inline = {channel: value for channel, value in checkpoint["channel_values"].items() if value is not None}
+        if inline:  # from before there was a key
+            old.check_plain()
+        for channel, value in inline.items():
+            kind, blob = new.dumps_typed(value)
+            place = {"ns": row["checkpoint_ns"], "channel": channel, "version": checkpoint["channel_versions"][channel]}
+            await updates.execute(ADD_BLOB, values | place | {"type": kind, "blob": blob})
+            del checkpoint["channel_values"][channel]
+        row["checkpoint"], row["metadata"] = Jsonb(checkpoint), Jsonb(new.hide(old.show(row["metadata"])))
+    await updates.executemany(ENCRYPT_CHECKPOINT, checkpoints)
 
 
 async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:

@@ -133,7 +133,9 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        return await history.branches(await self.storage.pool(), check_id(thread_id, "thread_id"))
+        check_id(thread_id, "thread_id")
+        _, saver = await self.graph_on_disk()
+        return await history.branches(await self.storage.pool(), saver.serde, thread_id)
 
     # -- Threads ---------------------------------------------------------------------------------------------------
 
@@ -151,7 +153,9 @@ class TimeTravel:
                 time = datetime.fromisoformat(before)
             except (TypeError, ValueError) as error:
                 raise InvalidRequest("before must be a time in ISO 8601.", param="before") from error
-        return await threads.list_threads(await self.storage.pool(), check_limit(limit), time)
+        check_limit(limit)
+        _, saver = await self.graph_on_disk()
+        return await threads.list_threads(await self.storage.pool(), saver.serde, limit, time)
 
     @on_loop
     async def acopy_thread(self, thread_id: str) -> dict[str, Any]:
@@ -163,7 +167,8 @@ class TimeTravel:
             ThreadNotFound: there is no such thread.
         """
         check_id(thread_id, "thread_id")
-        return await threads.copy_thread(await self.storage.pool(), thread_id, str(uuid.uuid4()))
+        _, saver = await self.graph_on_disk()
+        return await threads.copy_thread(await self.storage.pool(), saver.serde, thread_id, str(uuid.uuid4()))
 
     @on_loop
     async def adelete_thread(self, thread_id: str) -> dict[str, Any]:

@@ -19,7 +19,15 @@ from pydantic import SecretStr
 ROOT = Path(__file__).parent.parent
 
 # Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
-for variable in ("AGENT_MODEL", "DATABASE_URL", "TAVILY_API_KEY", "LAKEBASE_INSTANCE_NAME", "AGENT_DATA_DIR"):
+for variable in (
+    "AGENT_MODEL",
+    "DATABASE_URL",
+    "TAVILY_API_KEY",
+    "LAKEBASE_INSTANCE_NAME",
+    "AGENT_DATA_DIR",
+    "LANGGRAPH_AES_KEY",
+    "ENCRYPTION_REQUIRED",
+):
     os.environ.pop(variable, None)
 
 
@@ -68,6 +76,17 @@ def database(postgres: str) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
         yield in_database(postgres, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def dump(database: str, *tables: str) -> bytes:
+    """What tables hold, all if none is named, as it is: text in JSON, in bytes or in a column looks the same."""
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        content = b""
+        for table in tables or [name for (name,) in found]:
+            with connection.cursor().copy(f"COPY {table} TO STDOUT (FORMAT binary)".encode()) as rows:
+                content += b"".join(rows)
+    return content
 
 
 def in_database(url: str, name: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
 from stateful_agent.saver import TurnSaver
+from stateful_agent.serde import Serde
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
 
@@ -56,7 +57,7 @@ def test_a_role_that_may_only_read_and_write_rows(database: str) -> None:
 
     async def use() -> None:
         storage = Storage(Settings(database_url=SecretStr(psycopg.conninfo.make_conninfo(database, user="writer"))))
-        saver = TurnSaver(await storage.pool(), lambda *_: {})
+        saver = TurnSaver(await storage.pool(), lambda *_: {}, Serde(Settings()))
         assert await saver.load("nowhere") is None
         with pytest.raises(CheckpointNotFound):
             await saver.load("nowhere", "nothing")
@@ -106,7 +107,7 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
         await first.pool()
         await second.pool()
         await first.close()
-        await TurnSaver(await second.pool(), lambda *_: {}).load("t")
+        await TurnSaver(await second.pool(), lambda *_: {}, Serde(Settings())).load("t")
         await second.close()
 
     asyncio.run(use())
