@@ -18,8 +18,9 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic import SecretStr
 
-from stateful_agent.errors import StorageUnavailable
+from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Storage:
     def description(self) -> str:
         """Where state lives, in words that hold no secret."""
         if url := self._settings.database_url:
-            parts = conninfo_to_dict(url.get_secret_value())
+            parts = parts_of(url)
             return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
         return f"embedded PostgreSQL in {self._settings.agent_data_dir / 'postgres'}"
 
@@ -74,6 +75,7 @@ class Storage:
 
     async def _open(self) -> Pool:
         if self._settings.database_url:
+            parts_of(self._settings.database_url)
             url = self._settings.database_url.get_secret_value()
         else:
             self._embedded = EmbeddedPostgres(self._settings.agent_data_dir / "postgres")
@@ -98,6 +100,22 @@ class Storage:
                 await pool.close()
                 raise
         return pool
+
+
+def parts_of(url: SecretStr) -> dict[str, Any]:
+    """The parts of a Postgres URL.
+
+    Raises:
+        Misconfigured: it is none. Connecting would log what does not fit, and that may be a part of the password.
+    """
+    try:
+        parts = conninfo_to_dict(url.get_secret_value())
+    except psycopg.ProgrammingError:
+        parts = {}
+    # A password with an @ or a / in it runs over into these. A host may begin with an @: that is a kind of socket.
+    if not parts or any("@" in str(parts.get(name, ""))[1:] for name in ("host", "port", "dbname")):
+        raise Misconfigured("DATABASE_URL is not a Postgres URL; special characters in it must be percent-encoded.")
+    return parts
 
 
 async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:

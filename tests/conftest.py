@@ -136,7 +136,12 @@ def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str
     path_file = shared / "model.path"
     with InterProcessLock(shared / "model.lock"):
         if not path_file.exists():
-            secrets = {"DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none", "TAVILY_API_KEY": "tvly-5ecret"}
+            secrets = {
+                "DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none",
+                "TAVILY_API_KEY": "tvly-5ecret",
+                "LANGGRAPH_AES_KEY": "aes-5ecret-of-24-bytes-x",
+                "DATABRICKS_TOKEN": "dapi-5ecret",
+            }
             command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(path_file)]
             subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
     return path_file.read_text()

@@ -10,7 +10,7 @@ import pytest
 from conftest import in_database, say, text_of
 from pydantic import SecretStr
 
-from stateful_agent.errors import CheckpointNotFound, StorageUnavailable
+from stateful_agent.errors import CheckpointNotFound, Misconfigured, StorageUnavailable
 from stateful_agent.saver import TurnSaver
 from stateful_agent.serde import Serde
 from stateful_agent.settings import Settings
@@ -21,6 +21,29 @@ def test_the_description_holds_no_secret() -> None:
     storage = Storage(Settings(database_url=SecretStr("postgresql://me:pa55word@db.example/agents")))
     assert storage.description == "PostgreSQL database 'agents' on db.example"
     assert "pa55word" not in repr(storage._settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql//me:pa55word@db.example/agents",
+        "postgresql://me:pa55%word@db.example/agents",
+        "postgresql://me:x@pa55word@db.example/agents",
+        "postgresql://me:1/pa55word@db.example/agents",
+        "host=db.example pa55word",
+    ],
+)
+def test_a_url_that_is_none_is_not_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    storage = Storage(Settings(database_url=SecretStr(url), database_timeout=0.3))
+    for use in (lambda: storage.description, lambda: asyncio.run(use_pool(storage))):
+        with pytest.raises(Misconfigured) as caught:
+            use()
+        assert "55word" not in str(caught.value)
+    assert "55word" not in caplog.text
+
+
+async def use_pool(storage: Storage) -> None:
+    await storage.pool()
 
 
 def set_up(url: str, outcome: Any) -> None:
