@@ -30,6 +30,7 @@ LABEL = "label"
 """The type of an encrypted label, so that it cannot be taken for a value."""
 
 NONCE_BYTES = 12
+"""Random for each value, which is good for 2 ** 32 values under one key."""
 
 
 def declared_types(graph: CompiledStateGraph[Any, Any, Any, Any]) -> set[Type]:

@@ -47,11 +47,11 @@ COPY: LiteralString = """
 """
 ENCRYPT_BLOBS: tuple[tuple[LiteralString, LiteralString], ...] = (
     (
-        "SELECT ctid, type, blob FROM checkpoint_blobs WHERE thread_id = %(copy)s AND type <> 'empty'",
+        "SELECT ctid::text, type, blob FROM checkpoint_blobs WHERE thread_id = %(copy)s AND type <> 'empty'",
         "UPDATE checkpoint_blobs SET type = %s, blob = %s WHERE ctid = %s::tid",
     ),
     (
-        "SELECT ctid, type, blob FROM checkpoint_writes WHERE thread_id = %(copy)s",
+        "SELECT ctid::text, type, blob FROM checkpoint_writes WHERE thread_id = %(copy)s",
         "UPDATE checkpoint_writes SET type = %s, blob = %s WHERE ctid = %s::tid",
     ),
 )
@@ -163,7 +163,7 @@ async def _encrypt_anew(connection: AsyncConnection[DictRow], old: Serde, new: S
     updates = connection.cursor()
     for read, write in ENCRYPT_BLOBS:
         async with connection.cursor(name="copied") as copied:  # a long thread's may be too many for the memory
-            await copied.execute(read, values)
+            await copied.execute(read, values, binary=True)
             while rows := await copied.fetchmany(100):
                 pieces = [(row["ctid"], *new.encrypt(*old.decrypt(row["type"], row["blob"]))) for row in rows]
                 await updates.executemany(write, [(kind, blob, ctid) for ctid, kind, blob in pieces])
