@@ -33,6 +33,7 @@ from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
 from stateful_agent.responses import Event, ResponseEvents, error_event, goes_on_after, until_done
 from stateful_agent.saver import TurnSaver, at
+from stateful_agent.serde import Serde, declared_types
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
 from stateful_agent.threads import place_of_response
@@ -61,6 +62,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         self._graph = graph
         self._compiled: Compiled | None = None
         self._leases: Leases | None = None
+        self._serde: Serde  # comes with the graph: it reads the types that the graph declares
         atexit.register(self.close)
 
     # -- A turn ----------------------------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """Build the graph and connect to the database now instead of at the first request.
 
         Raises:
-            Misconfigured: there is no such model, or it lacks a credential.
+            Misconfigured: there is no such model, it lacks a credential, or the encryption key does not fit.
             StorageUnavailable: the database cannot be reached.
         """
         self._compile()
@@ -274,7 +276,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         pool = await self.storage.pool()
         if self._leases is None or self._leases.pool is not pool:
             self._leases = Leases(pool)
-        saver = TurnSaver(pool, self._leases, functools.partial(history.label, self._compile()))
+        saver = TurnSaver(pool, self._leases, functools.partial(history.label, self._compile()), self._serde)
         return self._copy(saver), saver
 
     def _copy(self, saver: TurnSaver | None) -> Compiled:
@@ -284,7 +286,9 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """The graph, compiled once; a turn takes a copy, which is cheap."""
         if self._compiled is None:
             graph = self._graph if isinstance(self._graph, StateGraph | CompiledStateGraph) else self._graph()
-            self._compiled = graph.compile() if isinstance(graph, StateGraph) else graph
+            compiled = graph.compile() if isinstance(graph, StateGraph) else graph
+            self._serde = Serde(self.settings, declared_types(compiled))
+            self._compiled = compiled
         return self._compiled
 
 

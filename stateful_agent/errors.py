@@ -173,6 +173,12 @@ class ShuttingDown(AgentError):
     retry_after = 5  # seconds
 
 
+class Unreadable(AgentError):
+    """What the thread stores cannot be read."""
+
+    code = "unreadable"
+
+
 class Misconfigured(AgentError):
     """The agent's settings do not fit together."""
 

@@ -11,7 +11,8 @@ from langgraph.graph.state import CompiledStateGraph
 
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
 from stateful_agent.messages import text_of, to_items, unanswered_calls
-from stateful_agent.saver import Labels, TurnSaver
+from stateful_agent.saver import TurnSaver
+from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
 from stateful_agent.turn import messages_at, stored_messages
 
@@ -107,7 +108,9 @@ async def checkpoint_history(
     if not rows[0]["has_before"]:
         raise CheckpointNotFound(param="before")
     page = [row for row in rows if row["checkpoint_id"]]
+    serde = saver.serde.of(thread_id)
     for row in page:
+        row["metadata"] = serde.show(row["metadata"])
         if "next_nodes" not in row["metadata"]:  # written by another LangGraph program
             await saver.load(thread_id, row["checkpoint_id"])
             assert saver.base
@@ -149,7 +152,7 @@ async def ancestor_with(pool: Pool, base: CheckpointTuple, message_count: int) -
     return found[0]["checkpoint_id"] if found else None
 
 
-async def branches(pool: Pool, thread_id: str) -> list[dict[str, Any]]:
+async def branches(pool: Pool, serde: Serde, thread_id: str) -> list[dict[str, Any]]:
     """The tips of a thread, newest first, each with where its branch left the others.
 
     Raises:
@@ -170,7 +173,8 @@ async def branches(pool: Pool, thread_id: str) -> list[dict[str, Any]]:
         return parents.get(place) if place is not None else None
 
     return [
-        _entry(thread_id, row) | {"left_others_at": left_others_at(row["checkpoint_id"]), "is_head": row is rows[0]}
+        _entry(thread_id, row | {"metadata": serde.of(thread_id).show(row["metadata"])})
+        | {"left_others_at": left_others_at(row["checkpoint_id"]), "is_head": row is rows[0]}
         for row in rows
         if row["metadata"] is not None
     ]

@@ -8,8 +8,8 @@ nothing if the thread is no longer the turn's.
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any, LiteralString
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, LiteralString, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -34,11 +34,10 @@ from stateful_agent.errors import (
 )
 from stateful_agent.lease import Leases
 from stateful_agent.pieces import STORE, Pieces
+from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
-
-Labels = dict[str, Any]
 
 GATHER = 0.01
 """Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
@@ -71,11 +70,13 @@ class TurnSaver(AsyncPostgresSaver):
     `flush` says when it is on disk; what could not be stored meanwhile is tried again there.
     """
 
+    serde: Serde
+
     def __init__(
-        self, pool: Pool, leases: Leases, label: Callable[[Checkpoint, Labels, Labels | None], Labels]
+        self, pool: Pool, leases: Leases, label: Callable[[Checkpoint, Labels, Labels | None], Labels], serde: Serde
     ) -> None:
         """`label(checkpoint, metadata, its parent's metadata)` is what to note beside a checkpoint."""
-        super().__init__(pool)
+        super().__init__(pool, serde=serde)
         self.base: CheckpointTuple | None = None
         self.labels: Labels | None = None
         self.last_checkpoint_id: str | None = None
@@ -153,6 +154,7 @@ class TurnSaver(AsyncPostgresSaver):
         finally:
             if waits:
                 await fetch(self._pool, lease.LEAVE_QUEUE, values)
+        self.serde = self.serde.of(thread_id)
         self._began = row["created_at"]
         if row["head"]:
             self._head = row["head"]
@@ -169,6 +171,11 @@ class TurnSaver(AsyncPostgresSaver):
             self._holds = False
             self._leases.drop(self._holder)
             await self.flush(releases=True)
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> "TurnSaver":
+        """LangGraph's strict mode asks for a copy, but what a copy stores the turn would not know of."""
+        self.serde = cast(Serde, self.serde.with_msgpack_allowlist(extra_allowlist))
+        return self
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         at_base = self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns")
@@ -188,6 +195,10 @@ class TurnSaver(AsyncPostgresSaver):
         namespace, parent = place["checkpoint_ns"], place.get("checkpoint_id")
         values = checkpoint["channel_values"]
         inline = {channel: value for channel, value in values.items() if _is_inline(value)}
+        encrypted: ChannelVersions = {}
+        if self.serde.encrypts:  # what was inline where the turn began is not new, and yet is to be stored
+            inline, primitive = {channel: value for channel, value in inline.items() if value is None}, inline
+            encrypted = {channel: checkpoint["channel_versions"][channel] for channel in primitive}
         noted: Labels = dict(get_serializable_checkpoint_metadata(config, metadata))
         if not namespace:  # a subgraph's checkpoints are not the thread's
             if checkpoint["id"] <= self._head:
@@ -195,10 +206,10 @@ class TurnSaver(AsyncPostgresSaver):
             noted |= self._label(checkpoint, noted, self.labels)
             self.labels = noted
             self.last_checkpoint_id = checkpoint["id"]
-        for channel, version in new_versions.items():
+        for channel, version in (encrypted | new_versions).items():
             if channel in values and channel not in inline:
                 self._pieces.add_blob(namespace, channel, version, self.serde.dumps_typed(values[channel]))
-        self._pieces.add_checkpoint(namespace, parent, checkpoint | {"channel_values": inline}, noted)
+        self._pieces.add_checkpoint(namespace, parent, checkpoint | {"channel_values": inline}, self.serde.hide(noted))
         self._store_soon()
         return at(self._thread_id, checkpoint["id"], namespace)
 
@@ -274,17 +285,20 @@ class TurnSaver(AsyncPostgresSaver):
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
+        self.serde = self.serde.of(values["thread_id"])
         found = await fetch(self._pool, self.SELECT_SQL + CHECKPOINT, values)
         return self._tuple(found[0]) if found else None
 
     def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
         checkpoint = row["checkpoint"]
+        if any(value is not None for value in checkpoint["channel_values"].values()):
+            self.serde.check_plain()
         checkpoint["channel_values"] = checkpoint["channel_values"] | self._load_blobs(row["channel_values"])
         thread_id, namespace, parent = row["thread_id"], row["checkpoint_ns"], row["parent_checkpoint_id"]
         return CheckpointTuple(
             at(thread_id, row["checkpoint_id"], namespace),
             checkpoint,
-            row["metadata"],
+            cast(CheckpointMetadata, self.serde.show(row["metadata"])),
             at(thread_id, parent, namespace) if parent else None,
             self._load_writes(row["pending_writes"]),
         )

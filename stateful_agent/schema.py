@@ -97,10 +97,16 @@ def read_url(url: str) -> dict[str, Any]:
         Misconfigured: it is neither.
     """
     try:
-        return dict(conninfo_to_dict(url))
-    except psycopg.ProgrammingError:
-        message = "DATABASE_URL is not a Postgres URL such as postgresql://role@host/database?sslmode=require."
-        raise Misconfigured(message) from None  # whose text may hold the password
+        parts = dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError:  # whose text may hold the password
+        parts = {}
+    # A password with an @ or a / in it runs over into these. A host may begin with an @: that is a kind of socket.
+    if not parts or any("@" in str(parts.get(name, ""))[1:] for name in ("host", "port", "dbname")):
+        raise Misconfigured(
+            "DATABASE_URL is not a Postgres URL such as postgresql://role@host/database?sslmode=require; special "
+            "characters in it must be percent-encoded."
+        )
+    return parts
 
 
 async def ensure(connection: Connection, schema: str | None) -> None:

@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     database_timeout: float = Field(default=10.0, gt=0)
     """Seconds to wait for a connection before a request is answered 503."""
 
+    langgraph_aes_key: SecretStr | None = None
+    """Encrypts what is stored: 16, 24 or 32 bytes. LangGraph's own variable. Unset: it is stored as it is."""
+
+    encryption_required: bool = False
+    """Whether to refuse what is stored without encryption, instead of reading it and encrypting what is added."""
+
     thread_timeout: float = Field(default=60.0, ge=0)
     """Seconds that a turn waits for those before it on its thread, until it is refused as `thread_busy`."""
 

@@ -1,10 +1,11 @@
-"""Threads as a user manages them: list, copy, delete, prune."""
+"""Threads as a user manages them: list, delete, prune."""
 
 from datetime import datetime
 from typing import Any, LiteralString
 
 from stateful_agent.caller import caller
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
+from stateful_agent.serde import Serde
 from stateful_agent.storage import Pool, borrow, fetch, unavailable_as_503
 
 LIST: LiteralString = """
@@ -18,30 +19,6 @@ LIST: LiteralString = """
     WHERE (%(caller)s::text IS NULL OR owner = %(caller)s)
         AND (%(before)s::timestamptz IS NULL OR updated_at < %(before)s)
     ORDER BY updated_at DESC LIMIT %(limit)s
-"""
-# Checkpoints keep their ids, so a place in the copy has the name of the place it is a copy of. A response does not:
-# its id leads to the thread that gave it.
-COPY: LiteralString = """
-    WITH checkpoint AS (
-        INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
-        SELECT %(copy)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata - 'response_id'
-        FROM checkpoints WHERE thread_id = %(thread_id)s
-        RETURNING checkpoint_ns, checkpoint_id
-    ), blob AS (
-        INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
-        SELECT %(copy)s, checkpoint_ns, channel, version, type, blob
-        FROM checkpoint_blobs WHERE thread_id = %(thread_id)s
-    ), task_write AS (
-        INSERT INTO checkpoint_writes
-            (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-        SELECT %(copy)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
-        FROM checkpoint_writes WHERE thread_id = %(thread_id)s
-    ), thread AS (
-        INSERT INTO agent_threads (thread_id, owner)
-        SELECT %(copy)s, (SELECT owner FROM agent_threads WHERE thread_id = %(thread_id)s)
-        WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
-    )
-    SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
 """
 # What a turn is storing at this moment ends before this row can be had, and what it stores later finds it gone.
 DELETE_THREAD: LiteralString = "DELETE FROM agent_threads WHERE thread_id = %(thread_id)s"
@@ -116,31 +93,22 @@ async def check_owned(pool: Pool, thread_id: str) -> None:
         raise ThreadNotFound(param="thread_id")
 
 
-async def list_threads(pool: Pool, limit: int, before: datetime | None) -> list[dict[str, Any]]:
+async def list_threads(pool: Pool, serde: Serde, limit: int, before: datetime | None) -> list[dict[str, Any]]:
     """A page of threads, the one with the latest turn first, from those last touched before `before` on."""
-    return [
-        {
-            "thread_id": row["thread_id"],
-            "checkpoint_id": row["checkpoint_id"],
-            "created_at": row["created_at"].isoformat(),
-            "updated_at": row["updated_at"].isoformat(),
-            **{name: row["metadata"].get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
-        }
-        for row in await fetch(pool, LIST, {"caller": caller(), "limit": limit, "before": before})
-    ]
-
-
-async def copy_thread(pool: Pool, thread_id: str, copy: str) -> dict[str, Any]:
-    """Copy a thread, all branches of it, to one named `copy`.
-
-    Raises:
-        ThreadNotFound: there is no such thread.
-    """
-    async with unavailable_as_503(), borrow(pool) as connection:
-        head = await (await connection.execute(COPY, {"thread_id": thread_id, "copy": copy})).fetchone()
-    if head is None:
-        raise ThreadNotFound(param="thread_id")
-    return {"thread_id": copy, "checkpoint_id": head["checkpoint_id"], "copied_from": thread_id}
+    noted = ("next_nodes", "message_count", "last_message", "turn")
+    page = []
+    for row in await fetch(pool, LIST, {"caller": caller(), "limit": limit, "before": before}):
+        labels = serde.of(row["thread_id"]).show(row["metadata"])
+        page.append(
+            {
+                "thread_id": row["thread_id"],
+                "checkpoint_id": row["checkpoint_id"],
+                "created_at": row["created_at"].isoformat(),
+                "updated_at": row["updated_at"].isoformat(),
+                **{name: labels.get(name) for name in noted},
+            }
+        )
+    return page
 
 
 async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:

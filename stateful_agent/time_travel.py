@@ -12,6 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from stateful_agent import history, threads
 from stateful_agent.caller import caller
+from stateful_agent.copies import copy_thread
 from stateful_agent.edit import edit
 from stateful_agent.errors import InvalidRequest, ThreadNotFound, Unidentified
 from stateful_agent.loop import AgentLoop, on_loop, plain
@@ -144,7 +145,9 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        return await history.branches(await self._reach(thread_id), thread_id)
+        pool = await self._reach(thread_id)
+        _, saver = await self.graph_on_disk()
+        return await history.branches(pool, saver.serde, thread_id)
 
     # -- Threads ---------------------------------------------------------------------------------------------------
 
@@ -162,7 +165,9 @@ class TimeTravel:
                 time = datetime.fromisoformat(before)
             except (TypeError, ValueError) as error:
                 raise InvalidRequest("before must be a time in ISO 8601.", param="before") from error
-        return await threads.list_threads(await self.storage.pool(), check_limit(limit), time)
+        check_limit(limit)
+        _, saver = await self.graph_on_disk()
+        return await threads.list_threads(await self.storage.pool(), saver.serde, limit, time)
 
     @on_loop
     async def acopy_thread(self, thread_id: str) -> dict[str, Any]:
@@ -173,7 +178,9 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        return await threads.copy_thread(await self._reach(thread_id), thread_id, str(uuid.uuid4()))
+        pool = await self._reach(thread_id)
+        _, saver = await self.graph_on_disk()
+        return await copy_thread(pool, saver.serde, thread_id, str(uuid.uuid4()))
 
     @on_loop
     async def adelete_thread(self, thread_id: str) -> dict[str, Any]:

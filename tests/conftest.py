@@ -80,6 +80,17 @@ def database(postgres: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def dump(database: str, *tables: str) -> bytes:
+    """What tables hold, all if none is named, as it is: text in JSON, in bytes or in a column looks the same."""
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        content = b""
+        for table in tables or [name for (name,) in found]:
+            with connection.cursor().copy(f"COPY {table} TO STDOUT (FORMAT binary)".encode()) as rows:
+                content += b"".join(rows)
+    return content
+
+
 def in_database(url: str, name: str) -> str:
     return psycopg.conninfo.make_conninfo(url, dbname=name)
 
@@ -127,7 +138,12 @@ def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str
     path_file = shared / "model.path"
     with InterProcessLock(shared / "model.lock"):
         if not path_file.exists():
-            secrets = {"DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none", "TAVILY_API_KEY": "tvly-5ecret"}
+            secrets = {
+                "DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none",
+                "TAVILY_API_KEY": "tvly-5ecret",
+                "LANGGRAPH_AES_KEY": "aes-5ecret-of-24-bytes-x",
+                "DATABRICKS_TOKEN": "dapi-5ecret",
+            }
             command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(path_file)]
             subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
     return path_file.read_text()
