@@ -21,7 +21,9 @@ class Server:
     def start(self) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._process = self._running.enter_context(serving(self._model, self._folder, port, **self._environment))
+        folder = self._folder / str(port)
+        folder.mkdir()
+        self._process = self._running.enter_context(serving(self._model, folder, port, **self._environment))
 
     def kill(self) -> None:
         assert self._process

@@ -82,7 +82,7 @@ class StrictModel(BaseChatModel):
             return
         if "think" in asked:
             await asyncio.sleep(2)
-        answer = "\n".join([f"Answer to {asked}", *(gist(message) for message in messages)])
+        answer = "\n".join([f"Answer to {asked}", *(gist(message) for message in messages[-20:])])
         words = re.findall(r"\S+\s*", answer)
         for n, word in enumerate(words):
             if "break off" in asked and n == 2:
