@@ -30,8 +30,8 @@ from soak.notes import Attempt, Tree
 from soak.verdict import branchings, losses
 
 CLIENTS, THREADS = 20, 40
-FAULTS = ("server killed", "server killed", "database stopped", "database crashed")
-LIMITS = httpx.Limits(max_connections=None)
+FAULTS = ("server killed", "database stopped", "database crashed", "server killed while the database was stopped")
+LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server closes idle ones after 5 s
 
 
 async def break_things(
@@ -41,16 +41,17 @@ async def break_things(
     faults: Counter[str] = Counter()
     while monotonic() < until:
         await asyncio.sleep(chance.uniform(1, 4))
-        fault = chance.choice(FAULTS)
+        fault, server = chance.choice(FAULTS), chance.choice(servers)
         faults[fault] += 1
-        if fault == "server killed":
-            server = chance.choice(servers)
-            server.kill()
-            await asyncio.to_thread(server.start)
-        else:
-            await asyncio.to_thread(cluster.stop if fault == "database stopped" else cluster.crash)
+        if "database" in fault:
+            await asyncio.to_thread(cluster.crash if "crashed" in fault else cluster.stop)
             await asyncio.sleep(chance.uniform(1, 2))
+        if "killed" in fault:
+            server.kill()
+        if "database" in fault:
             await asyncio.to_thread(cluster.start)
+        if "killed" in fault:
+            await asyncio.to_thread(server.start)
     return faults
 
 
