@@ -174,13 +174,17 @@ class TestDatabase:
         stream.until("response.output_text.delta")
         cluster.stop()
         try:
-            refused = hasty.ask("away", "first")
             assert stream.until("error")["code"] == "storage_unavailable"
+            for _ in range(2):
+                refused = hasty.ask("away", "first")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
         finally:
             cluster.start()
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
         assert int(refused.headers["retry-after"]) > 0
-        assert hasty.say("away", "second") == ["human: second"]
+        back_at = time.monotonic()
+        while (answer := hasty.ask("away", "second")).status_code == 503:
+            assert time.monotonic() - back_at < 10
+        assert heard(answered(answer)) == ["human: second"]
 
     def test_hanging(self, hasty: Server, cluster: Cluster) -> None:
         hasty.say("hanging", "first")
