@@ -1,6 +1,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+MINUTES ?= 3
 
 BIN := .venv/bin
 CODE := agent.py $(wildcard stateful_agent/*.py)
@@ -20,6 +21,9 @@ test: .venv/dev  ## Check style and types, and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+soak: .venv/dev  ## Let clients talk while servers are killed and the database stops; count what is lost (MINUTES=3)
+	PYTHONPATH=.:tests $(BIN)/python -m soak --minutes $(MINUTES)
 
 bench: .venv/ready  ## Measure what a page of history costs as a thread grows
 	PYTHONPATH=. $(BIN)/python benchmarks/history.py
@@ -56,4 +60,4 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help serve test bench format requirements clean
+.PHONY: help serve test soak bench format requirements clean

@@ -1,0 +1,212 @@
+"""What happens to running servers: they are killed, hung up on, and lose their database. Nothing they said is lost.
+
+Two servers share a database of their own. One gives up on it after 2 s; the other is patient, but has two connections.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cluster import Cluster
+from conftest import ROOT, with_agent
+from listening import Stream
+from served import Server, answered, heard
+
+from stateful_agent.turn import UNFINISHED
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("faults") / "postgres")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def servers(logged_model: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    folder = tmp_path_factory.mktemp("servers")
+    model = with_agent(logged_model, ROOT / "tests" / "strict_agent.py", folder)
+    hasty = Server(model, folder / "hasty", DATABASE_URL=cluster.url_for("hasty"), DATABASE_TIMEOUT="2")
+    patient = Server(model, folder / "patient", DATABASE_URL=cluster.url, DATABASE_POOL_SIZE="2")
+    with ThreadPoolExecutor() as starting:
+        list(starting.map(Server.start, (hasty, patient)))
+    yield [hasty, patient]
+    for server in (hasty, patient):
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def hasty(servers: list[Server]) -> Server:
+    return servers[0]
+
+
+@pytest.fixture(scope="module")
+def patient(servers: list[Server]) -> Server:
+    return servers[1]
+
+
+class TestKill9:
+    """Turns are at different points when their server is killed. Each goes on at the server that follows."""
+
+    @pytest.fixture(scope="class")
+    def killed(self, hasty: Server, patient: Server) -> Server:
+        for thread_id in ("before the first word", "replayed before it"):
+            Stream(hasty.url, thread_id, "think first")
+        for thread_id in ("amid words", "taken over"):
+            Stream(hasty.url, thread_id, "slowly first").until("response.output_text.delta")
+        for thread_id in ("amid tools", "replayed amid tools"):
+            stream = Stream(hasty.url, thread_id, "call fast slow fast")
+            for _ in range(3 + 2):  # calls, and results
+                stream.until("response.output_item.done")
+        Stream(hasty.url, "after the end", "first").until("response.completed")
+        hasty.kill()
+        killed_at = time.monotonic()
+        assert patient.say("taken over", "second") == ["human: slowly first", "human: second"]
+        assert time.monotonic() - killed_at < 10
+        hasty.start()
+        return hasty
+
+    def test_before_the_first_word(self, killed: Server) -> None:
+        assert killed.say("before the first word", "second") == ["human: think first", "human: second"]
+
+    def test_replayed_before_the_first_word(self, killed: Server) -> None:
+        assert heard(answered(killed.ask("replayed before it", []))) == ["human: think first"]
+
+    def test_amid_words(self, killed: Server) -> None:
+        assert killed.say("amid words", "second") == ["human: slowly first", "human: second"]
+
+    def test_amid_tools(self, killed: Server) -> None:
+        asked, called, *results, second = killed.say("amid tools", "second")
+        assert [asked, called, second] == ["human: call fast slow fast", "ai: calls fast slow fast", "human: second"]
+        assert sorted(results) == sorted(["tool: fast is done", "tool: fast is done", f"tool: {UNFINISHED}"])
+        assert sorted(killed.tool_runs("amid tools")) == ["fast", "fast", "slow"]
+
+    def test_replayed_amid_tools(self, killed: Server) -> None:
+        results = heard(answered(killed.ask("replayed amid tools", [])))[2:]
+        assert results == ["tool: fast is done", "tool: slow is done", "tool: fast is done"]
+        assert sorted(killed.tool_runs("replayed amid tools")) == ["fast", "fast", "slow", "slow"]
+
+    def test_after_the_end(self, killed: Server) -> None:
+        assert killed.say("after the end", "second") == ["human: first", "ai: Answer to first", "human: second"]
+
+
+def test_an_answer_shown_in_full_survives_kill_9(patient: Server) -> None:
+    stream = Stream(patient.url, "shown", "first")
+    assert stream.until("response.output_item.done")["item"]["type"] == "message"
+    patient.kill()
+    patient.start()
+    assert patient.say("shown", "second") == ["human: first", "ai: Answer to first", "human: second"]
+
+
+def test_a_client_may_hang_up_at_any_event(hasty: Server) -> None:
+    kinds = [
+        "response.created",
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+    ]
+    streams = [Stream(hasty.url, kind, "slowly call fast") for kind in kinds]
+    with ThreadPoolExecutor(len(kinds)) as clients:
+
+        def hang_up(stream: Stream, kind: str) -> list[str]:
+            stream.until(kind)
+            stream.hang_up()
+            return hasty.say(kind, "second")
+
+        for next_turn in clients.map(hang_up, streams, kinds):
+            assert next_turn == [
+                "human: slowly call fast",
+                "ai: calls fast",
+                "tool: fast is done",
+                "ai: Answer to slowly call fast",
+                "human: second",
+            ]
+    assert [hasty.tool_runs(kind) for kind in kinds] == [["fast"]] * len(kinds)
+
+
+class TestFailures:
+    def test_a_model_that_breaks_off(self, hasty: Server) -> None:
+        stream = Stream(hasty.url, "broken off", "break off")
+        assert stream.until("error")["code"] == "model_failed"
+        assert hasty.ask("broken off", "break off").status_code == 502
+        assert hasty.say("broken off", "third") == ["human: break off", "human: break off", "human: third"]
+
+    def test_a_tool_that_raises(self, hasty: Server) -> None:
+        assert hasty.say("broken tool", "call broken fast")[2:] == [
+            "tool: Error: broken is broken",
+            "tool: fast is done",
+        ]
+        assert hasty.say("broken tool", "second")[-2:] == ["ai: Answer to call broken fast", "human: second"]
+
+
+class TestDatabase:
+    def test_restarted_between_requests(self, hasty: Server, cluster: Cluster) -> None:
+        threads = [f"idle {n}" for n in range(30)]
+        with ThreadPoolExecutor(30) as clients:
+            list(clients.map(lambda thread_id: hasty.say(thread_id, "first"), threads))
+            assert len(cluster.backends("hasty")) >= 5
+            cluster.stop()
+            cluster.start()
+            started = time.monotonic()
+            assert hasty.say("idle 0", "second")[-1] == "human: second"
+            assert time.monotonic() - started < 1.5
+            list(clients.map(lambda thread_id: hasty.say(thread_id, "third"), threads))
+
+    @pytest.mark.parametrize("stop", [Cluster.stop, Cluster.crash])
+    def test_away_for_2_s_amid_words(self, patient: Server, cluster: Cluster, stop: Callable[[Cluster], None]) -> None:
+        thread_id = f"away {stop.__name__}"
+        stream = Stream(patient.url, thread_id, "slowly first")
+        stream.until("response.output_text.delta")
+        stop(cluster)
+        time.sleep(2)
+        cluster.start()
+        stream.until("response.completed")
+        assert patient.say(thread_id, "second")[1:] == ["ai: Answer to slowly first", "human: second"]
+
+    def test_away_for_longer(self, hasty: Server, cluster: Cluster) -> None:
+        stream = Stream(hasty.url, "cut short", "slowly first")
+        stream.until("response.output_text.delta")
+        cluster.stop()
+        try:
+            assert stream.until("error")["code"] == "storage_unavailable"
+            for _ in range(2):
+                refused = hasty.ask("away", "first")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
+        finally:
+            cluster.start()
+        assert int(refused.headers["retry-after"]) > 0
+        back_at = time.monotonic()
+        while (answer := hasty.ask("away", "second")).status_code == 503:
+            assert time.monotonic() - back_at < 10
+        assert heard(answered(answer)) == ["human: second"]
+
+    def test_hanging(self, hasty: Server, cluster: Cluster) -> None:
+        hasty.say("hanging", "first")
+        with cluster.hanging("hasty"):
+            started = time.monotonic()
+            refused = hasty.ask("hanging", "second")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
+            assert time.monotonic() - started < 2 * 2
+        assert hasty.say("hanging", "third") == ["human: first", "ai: Answer to first", "human: third"]
+
+    def test_100_streams_over_two_connections(self, patient: Server) -> None:
+        streams = [Stream(patient.url, f"stream {n}", "slowly first") for n in range(100)]
+        for stream in streams:
+            stream.until("response.completed")
+
+
+def test_turns_on_one_thread_over_two_servers_are_taken_in_turn(hasty: Server, patient: Server) -> None:
+    said = [f"question {n}" for n in range(8)]
+    with ThreadPoolExecutor(8) as clients:
+        for told in clients.map(lambda server, text: server.say("shared", text), [hasty, patient] * 4, said):
+            assert all(answer.startswith("ai: Answer to") for answer in told[1::2])
+    lines = hasty.say("shared", "last")
+    assert {line for line in lines if line.startswith("human")} == {f"human: {text}" for text in [*said, "last"]}
+    assert {line for line in lines if line.startswith("ai")} == {f"ai: Answer to {text}" for text in said}
+    assert len(hasty.travel("list_branches", "shared")) == 1
