@@ -22,8 +22,9 @@ test: .venv/dev  ## Check style and types, and run the tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-soak: .venv/dev  ## Let clients talk while servers are killed and the database stops; count what is lost (MINUTES=3)
-	PYTHONPATH=.:tests $(BIN)/python -m soak --minutes $(MINUTES)
+faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients talk meanwhile, and count losses (MINUTES=3)
+	$(BIN)/pytest tests/faults
+	PYTHONPATH=.:tests:tests/faults $(BIN)/python -m soak --minutes $(MINUTES)
 
 bench: .venv/ready  ## Measure what a page of history costs as a thread grows
 	PYTHONPATH=. $(BIN)/python benchmarks/history.py
@@ -60,4 +61,4 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help serve test soak bench format requirements clean
+.PHONY: help serve test faults bench format requirements clean

@@ -9,7 +9,6 @@ import functools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import mlflow
@@ -24,10 +23,10 @@ from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from stateful_agent import history
-from stateful_agent.caller import acting_as, caller
+from stateful_agent.caller import as_caller_of
 from stateful_agent.edit import conclude, fork_with_results
-from stateful_agent.errors import AgentError, NothingToResume, TooManySteps, Unidentified, typed
-from stateful_agent.graph import build_graph
+from stateful_agent.errors import AgentError, NothingToResume, TooManySteps, typed
+from stateful_agent.graph import build_graph, check_graph
 from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
@@ -40,7 +39,7 @@ from stateful_agent.threads import place_of_response
 from stateful_agent.time_travel import Compiled, TimeTravel
 from stateful_agent.tools import agent_tools
 from stateful_agent.transcript import continuation
-from stateful_agent.turn import Turn, accept, check_id, has_results, mend, messages_at, operation_of, read_request
+from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, read_request
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
@@ -124,7 +123,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             span.set_inputs(request.model_dump(exclude_none=True))
             events = ResponseEvents(f"resp_{uuid.uuid4().hex}", int(time.time()), "stateful-agent")
             try:
-                with self._identified(request):
+                with as_caller_of(request, self.settings.trusted_identity):
                     if operation := operation_of(request):
                         name, arguments = operation
                         place = {key: arguments[key] for key in ("thread_id",) if key in arguments}
@@ -137,15 +136,6 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             except Exception as error:
                 raise typed(error) from error
             span.set_outputs(event["response"])
-
-    def _identified(self, request: ResponsesAgentRequest) -> AbstractContextManager[None]:
-        """The request as that of its user, if users are told apart."""
-        trusted = self.settings.trusted_identity
-        if trusted is None or caller() is not None:
-            return nullcontext()
-        if trusted != "context" or not (request.context and request.context.user_id):
-            raise Unidentified()
-        return acting_as(check_id(request.context.user_id, "user_id"))
 
     async def _run(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
         if turn.thread_id is None:  # not to be stored
@@ -254,7 +244,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """Build the graph and connect to the database now instead of at the first request.
 
         Raises:
-            Misconfigured: there is no such model, it lacks a credential, or the encryption key does not fit.
+            Misconfigured: there is no such model, it lacks a credential, the graph cannot be served, or the encryption
+                key does not fit.
             StorageUnavailable: the database cannot be reached.
         """
         self._compile()
@@ -287,6 +278,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         if self._compiled is None:
             graph = self._graph if isinstance(self._graph, StateGraph | CompiledStateGraph) else self._graph()
             compiled = graph.compile() if isinstance(graph, StateGraph) else graph
+            check_graph(compiled)
             self._serde = Serde(self.settings, declared_types(compiled))
             self._compiled = compiled
         return self._compiled

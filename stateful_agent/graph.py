@@ -14,10 +14,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
+from langgraph.channels import DeltaChannel
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Send
+
+from stateful_agent.errors import Misconfigured
 
 
 def build_graph(
@@ -57,6 +61,19 @@ def build_graph(
     graph.add_conditional_edges("model", run_tools, ["tools", END])
     graph.add_edge("tools", "model")
     return graph
+
+
+def check_graph(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
+    """See that a graph can be served.
+
+    Raises:
+        Misconfigured: its state has no `messages`, or not in a form that each checkpoint holds.
+    """
+    channel = graph.channels.get("messages")
+    if channel is None:
+        raise Misconfigured("The graph's state needs `messages`, as LangGraph's MessagesState has them.")
+    if isinstance(channel, DeltaChannel):
+        raise Misconfigured("The graph's `messages` are a DeltaChannel, which is not supported: use add_messages.")
 
 
 def tool_error(error: Exception) -> str:

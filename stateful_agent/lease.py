@@ -8,11 +8,13 @@ to the next who asks, and can write no more. Time is the database's.
 
 import asyncio
 import logging
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID
 
 from langgraph.checkpoint.base import id as checkpoint_ids
+from psycopg.rows import DictRow
 
+from stateful_agent.errors import ThreadBusy
 from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
@@ -101,11 +103,40 @@ class Leases:
         self._threads: dict[UUID, str] = {}
         self._beating: asyncio.Task[None] | None = None
 
-    def hold(self, holder: UUID, thread_id: str) -> None:
-        """Keep a lease that was just taken, until it is dropped."""
-        self._threads[holder] = thread_id
-        if self._beating is None:
-            self._beating = asyncio.create_task(self._beat())
+    async def take(self, query: LiteralString, values: dict[str, Any], patience: float) -> DictRow | None:
+        """Take a thread, when those who came before are done with it, and keep the lease until it is dropped.
+
+        `query` begins with `TAKE`; it selects all of `taken`, whether the thread `is_known`, and what else is to be
+        read, which no other turn has changed then. Returns its row; `None` if the thread is not known.
+
+        Raises:
+            ThreadBusy: others took all of `patience`, in seconds.
+        """
+        values = values | {"lease": LEASE}
+        clock = asyncio.get_running_loop().time
+        deadline, waits = clock() + patience, False
+        try:
+            while True:
+                [row] = await fetch(self.pool, query, values)
+                if not row["is_known"]:
+                    return None
+                if row["version"] is not None:
+                    self._hold(values["holder"], values["thread_id"])
+                    if row["version"] == (row["version_seen"] or 0):
+                        return row
+                    continue  # another turn ended while this was asked: read what it wrote
+                if clock() > deadline:
+                    raise ThreadBusy()
+                waits = True
+                await fetch(self.pool, QUEUE, values)
+                await asyncio.sleep(QUEUE_INTERVAL)
+        finally:
+            if waits:
+                await fetch(self.pool, LEAVE_QUEUE, values)
+
+    def holds(self, holder: UUID) -> bool:
+        """Whether a lease is kept."""
+        return holder in self._threads
 
     def drop(self, holder: UUID) -> None:
         """Keep it no more."""
@@ -113,6 +144,11 @@ class Leases:
         if not self._threads and self._beating is not None:
             self._beating.cancel()
             self._beating = None
+
+    def _hold(self, holder: UUID, thread_id: str) -> None:
+        self._threads[holder] = thread_id
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
         while True:

@@ -27,7 +27,6 @@ from stateful_agent.caller import caller
 from stateful_agent.errors import (
     CheckpointNotFound,
     ClockBehind,
-    ThreadBusy,
     ThreadDeleted,
     ThreadNotFound,
     TurnOvertaken,
@@ -91,7 +90,6 @@ class TurnSaver(AsyncPostgresSaver):
         self._head = ""
         self._began: Any = None
         self._holder = uuid.uuid4()
-        self._holds = False
         self._pieces = Pieces()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -123,37 +121,14 @@ class TurnSaver(AsyncPostgresSaver):
             CheckpointNotFound: the thread has no such checkpoint.
             ThreadBusy: other turns took all of the time.
         """
-        values = {
-            "thread_id": thread_id,
-            "checkpoint_ns": "",
-            "checkpoint_id": checkpoint_id,
-            "begins": begins,
-            "caller": caller(),
-            "holder": self._holder,
-            "lease": lease.LEASE,
-        }
-        clock = asyncio.get_running_loop().time
-        deadline, waits = clock() + patience, False
-        try:
-            while True:
-                [row] = await fetch(self._pool, TAKE, values)
-                if not row["is_known"]:
-                    if checkpoint_id:
-                        raise CheckpointNotFound(param="checkpoint_id")
-                    raise ThreadNotFound(param="thread_id")
-                if row["version"] is not None:
-                    self._hold(thread_id)
-                    if row["version"] == (row["version_seen"] or 0):
-                        break
-                    continue  # another turn ended while this was asked: read what it wrote
-                if clock() > deadline:
-                    raise ThreadBusy()
-                waits = True
-                await fetch(self._pool, lease.QUEUE, values)
-                await asyncio.sleep(lease.QUEUE_INTERVAL)
-        finally:
-            if waits:
-                await fetch(self._pool, lease.LEAVE_QUEUE, values)
+        self._thread_id = thread_id
+        values: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
+        values |= {"begins": begins, "caller": caller(), "holder": self._holder}
+        row = await self._leases.take(TAKE, values, patience)
+        if row is None and checkpoint_id:
+            raise CheckpointNotFound(param="checkpoint_id")
+        if row is None:
+            raise ThreadNotFound(param="thread_id")
         self.serde = self.serde.of(thread_id)
         self._began = row["created_at"]
         if row["head"]:
@@ -167,8 +142,7 @@ class TurnSaver(AsyncPostgresSaver):
         Raises:
             AgentError: as `flush` does. The thread is free after a few seconds then.
         """
-        if self._holds:
-            self._holds = False
+        if self._leases.holds(self._holder):
             self._leases.drop(self._holder)
             await self.flush(releases=True)
 
@@ -246,12 +220,6 @@ class TurnSaver(AsyncPostgresSaver):
             except BaseException:
                 self._pieces = pieces.followed_by(self._pieces)
                 raise
-
-    def _hold(self, thread_id: str) -> None:
-        self._thread_id = thread_id
-        if not self._holds:
-            self._holds = True
-            self._leases.hold(self._holder, thread_id)
 
     def _loaded(self, thread_id: str, base: CheckpointTuple | None) -> CheckpointTuple | None:
         self._thread_id, self.base, self._is_loaded = thread_id, base, True

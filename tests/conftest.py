@@ -75,7 +75,7 @@ def database(postgres: str) -> Iterator[str]:
     """The URL of a database of the test's own, with the tables in it."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
         yield in_database(postgres, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -161,10 +161,7 @@ class TestTooManySteps:
         assert state["checkpoint_id"] == outputs["checkpoint_id"]
         assert state["next_nodes"] == state["pending_tool_calls"] == []
         assert f"{max_steps} steps" in state["messages"][-1]["content"][0]["text"]
-        response_id = events[-1].response["id"]
-        again = agent.predict(
-            {"input": [{"role": "user", "content": "go"}], "custom_inputs": {"previous_response_id": response_id}}
-        )
+        again = say(agent, "go on", previous_response_id=events[-1].response["id"])["custom_outputs"]
         assert again["parent_checkpoint_id"] == outputs["checkpoint_id"]
 
 

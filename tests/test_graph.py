@@ -1,12 +1,16 @@
 import asyncio
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
 from langchain_core.tools import tool
+from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
-from stateful_agent.graph import build_graph
+from stateful_agent.errors import Misconfigured
+from stateful_agent.graph import build_graph, check_graph
 
 runs: list[str] = []
 
@@ -90,3 +94,20 @@ def test_the_system_prompt_is_told_but_not_kept() -> None:
     kept = agent.invoke({"messages": [HumanMessage("go")]})["messages"]
     assert heard[0] == SystemMessage("Be kind.")
     assert [type(message) for message in kept] == [HumanMessage, AIMessage]
+
+
+class Deltas(TypedDict):
+    messages: Annotated[list[Any], DeltaChannel(lambda old, new: [*old, *new])]
+
+
+class Silent(TypedDict):
+    words: str
+
+
+@pytest.mark.parametrize("state", [Deltas, Silent])
+def test_a_graph_that_cannot_be_served_is_refused(state: Any) -> None:
+    bare: Any = StateGraph(state)
+    bare.add_node("nothing", lambda state: {})
+    bare.add_edge(START, "nothing")
+    with pytest.raises(Misconfigured, match="messages"):
+        check_graph(bare.compile())

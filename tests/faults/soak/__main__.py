@@ -1,6 +1,6 @@
 """Twenty clients talk on forty threads with two servers that are killed, and a database that is stopped.
 
-    PYTHONPATH=.:tests python -m soak [--minutes N] [--seed N]
+    PYTHONPATH=.:tests:tests/faults python -m soak [--minutes N] [--seed N]
 
 In the end it counts: all that was acknowledged must be found. See `verdict.py` for what is claimed.
 """
@@ -107,7 +107,13 @@ async def soak(cluster: Cluster, servers: Sequence[Server], seconds: float, seed
 
 def log_model(folder: Path) -> str:
     """Log the agent with the strict model. Returns the logged model's folder."""
-    command = [sys.executable, str(ROOT / "log_and_deploy.py"), "log", "--agent", str(ROOT / "tests/strict_agent.py")]
+    command = [
+        sys.executable,
+        str(ROOT / "log_and_deploy.py"),
+        "log",
+        "--agent",
+        str(ROOT / "tests/faults/strict_agent.py"),
+    ]
     subprocess.run([*command, "--path-file", "model.path"], cwd=folder, check=True)
     return (folder / "model.path").read_text()
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cluster import Cluster
-from conftest import ROOT, with_agent
+from conftest import with_agent
 from listening import Stream
 from served import Server, answered, heard
 
@@ -26,7 +26,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def servers(logged_model: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     folder = tmp_path_factory.mktemp("servers")
-    model = with_agent(logged_model, ROOT / "tests" / "strict_agent.py", folder)
+    model = with_agent(logged_model, Path(__file__).with_name("strict_agent.py"), folder)
     hasty = Server(model, folder / "hasty", DATABASE_URL=cluster.url_for("hasty"), DATABASE_TIMEOUT="2")
     patient = Server(model, folder / "patient", DATABASE_URL=cluster.url, DATABASE_POOL_SIZE="2")
     with ThreadPoolExecutor() as starting:
