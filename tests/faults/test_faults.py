@@ -6,6 +6,7 @@ Two servers share a database of their own. One gives up on it after 2 s; the oth
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from cluster import Cluster
