@@ -21,11 +21,15 @@ logger = logging.getLogger(__name__)
 
 LEASE = 6
 BEAT = 2
+NO_TICKET = 2**63 - 1
+"""Comes after all who have one."""
+
 QUEUE_INTERVAL = 0.1
 """Seconds between two attempts of a turn that waits for another."""
 
-# The row is locked from here on, but what the rest of the statement reads is as it was when the statement began.
-# `version` tells whether anything was written in between.
+# The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
+# `version` tells whether anything was written in between. A lease that a crash of the database undoes can be taken by
+# another turn, and then this one can write no more; so nobody waits for the disk here.
 TAKE: LiteralString = """
     WITH known AS (
         SELECT WHERE (
@@ -45,12 +49,10 @@ TAKE: LiteralString = """
     ), taken AS (
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
         SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s * interval '1 second'
-        FROM known
+        FROM known, set_config('synchronous_commit', 'off', true)
         WHERE NOT EXISTS (
             SELECT FROM agent_waiting
-            WHERE thread_id = %(thread_id)s AND waits_until > clock_timestamp() AND ticket < coalesce(
-                (SELECT ticket FROM agent_waiting WHERE holder = %(holder)s), 9223372036854775807
-            )
+            WHERE thread_id = %(thread_id)s AND ticket < %(ticket)s AND waits_until > clock_timestamp()
         )
         ON CONFLICT (thread_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
         WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
@@ -112,9 +114,9 @@ class Leases:
         Raises:
             ThreadBusy: others took all of `patience`, in seconds.
         """
-        values = values | {"lease": LEASE}
+        values = values | {"lease": LEASE, "ticket": NO_TICKET}
         clock = asyncio.get_running_loop().time
-        deadline, waits = clock() + patience, False
+        deadline = clock() + patience
         try:
             while True:
                 [row] = await fetch(self.pool, query, values)
@@ -127,11 +129,11 @@ class Leases:
                     continue  # another turn ended while this was asked: read what it wrote
                 if clock() > deadline:
                     raise ThreadBusy()
-                waits = True
-                await fetch(self.pool, QUEUE, values)
+                [ticket] = await fetch(self.pool, QUEUE, values)
+                values |= ticket
                 await asyncio.sleep(QUEUE_INTERVAL)
         finally:
-            if waits:
+            if values["ticket"] != NO_TICKET:
                 await fetch(self.pool, LEAVE_QUEUE, values)
 
     def holds(self, holder: UUID) -> bool:
