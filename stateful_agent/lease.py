@@ -28,8 +28,7 @@ QUEUE_INTERVAL = 0.1
 """Seconds between two attempts of a turn that waits for another."""
 
 # The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
-# `version` tells whether anything was written in between. A lease that a crash of the database undoes can be taken by
-# another turn, and then this one can write no more; so nobody waits for the disk here.
+# `version` tells whether anything was written in between.
 TAKE: LiteralString = """
     WITH known AS (
         SELECT WHERE (
@@ -49,7 +48,7 @@ TAKE: LiteralString = """
     ), taken AS (
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
         SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s * interval '1 second'
-        FROM known, set_config('synchronous_commit', 'off', true)
+        FROM known
         WHERE NOT EXISTS (
             SELECT FROM agent_waiting
             WHERE thread_id = %(thread_id)s AND ticket < %(ticket)s AND waits_until > clock_timestamp()
