@@ -1,4 +1,5 @@
 import asyncio
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from stateful_agent.lease import Leases
 from stateful_agent.saver import TurnSaver
 from stateful_agent.serde import Serde
 from stateful_agent.settings import Settings
-from stateful_agent.storage import Storage
+from stateful_agent.storage import Storage, fetch
 
 
 def test_the_description_holds_no_secret() -> None:
@@ -95,3 +96,23 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
 
     asyncio.run(use())
     assert servers(tmp_path) == []
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT pg_sleep(60)"])
+def test_nobody_waits_for_ever(database: str, statement: Any) -> None:
+    async def use() -> None:
+        settings = Settings(database_url=SecretStr(database), database_pool_size=1, database_timeout=0.5)
+        storage = Storage(settings)
+        pool = await storage.pool()
+        taken = await pool.getconn() if statement == "SELECT 1" else None
+        started = time.monotonic()
+        with pytest.raises(StorageUnavailable) as refused:
+            await fetch(pool, statement, {})
+        assert time.monotonic() - started < 2
+        assert refused.value.retry_after > 0
+        if taken:
+            await pool.putconn(taken)
+        assert await fetch(pool, "SELECT 1 AS one", {}) == [{"one": 1}]
+        await storage.close()
+
+    asyncio.run(use())
