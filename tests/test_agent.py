@@ -4,16 +4,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import mlflow
 import pytest
 from conftest import ROOT, say, text_of
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.messages.tool import tool_call_chunk
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from scripted import Scripted
@@ -134,35 +132,6 @@ class TestTurn:
         for thread in threads:
             thread.join()
         assert time.monotonic() - started < 8 * 0.5
-
-
-class Insistent(Scripted):
-    """A model that calls tools for ever."""
-
-    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        call = tool_call_chunk(name="nothing", args="{}", id=f"call {len(messages)}", index=0)
-        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
-
-
-class TestTooManySteps:
-    @tool
-    @staticmethod
-    def nothing() -> str:
-        """Do nothing."""
-        return "done"
-
-    @pytest.mark.parametrize("max_steps", [5, 6])
-    def test_end_the_turn_politely(self, make_agent: Make, max_steps: int) -> None:
-        agent = make_agent(build_graph(Insistent(), [self.nothing]), max_steps=max_steps)
-        events = list(agent.predict_stream({"input": [{"role": "user", "content": "go"}]}))
-        outputs = events[-1].custom_outputs
-        assert f"{max_steps} steps" in events[-1].response["output"][-1]["content"][0]["text"]
-        state = agent.get_checkpoint_state(outputs["thread_id"])
-        assert state["checkpoint_id"] == outputs["checkpoint_id"]
-        assert state["next_nodes"] == state["pending_tool_calls"] == []
-        assert f"{max_steps} steps" in state["messages"][-1]["content"][0]["text"]
-        again = say(agent, "go on", previous_response_id=events[-1].response["id"])["custom_outputs"]
-        assert again["parent_checkpoint_id"] == outputs["checkpoint_id"]
 
 
 class TestContinuing:

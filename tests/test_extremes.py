@@ -111,3 +111,32 @@ def test_what_a_model_or_a_tool_says_cannot_end_a_conversation(make_agent: Make,
     quiet = make_agent(build_graph(Scripted("yes"), []))
     say(quiet, "and now?", thread_id="t")
     assert said(quiet)[-2:] == ["and now?", "yes "]
+
+
+class Insistent(Scripted):
+    """A model that calls tools for ever."""
+
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        call = tool_call_chunk(name="nothing", args="{}", id=f"call {len(messages)}", index=0)
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+
+
+class TestTooManySteps:
+    @tool
+    @staticmethod
+    def nothing() -> str:
+        """Do nothing."""
+        return "done"
+
+    @pytest.mark.parametrize("max_steps", [5, 6])
+    def test_end_the_turn_politely(self, make_agent: Make, max_steps: int) -> None:
+        agent = make_agent(build_graph(Insistent(), [self.nothing]), max_steps=max_steps)
+        events = list(agent.predict_stream({"input": [{"role": "user", "content": "go"}]}))
+        outputs = events[-1].custom_outputs
+        assert f"{max_steps} steps" in events[-1].response["output"][-1]["content"][0]["text"]
+        state = agent.get_checkpoint_state(outputs["thread_id"])
+        assert state["checkpoint_id"] == outputs["checkpoint_id"]
+        assert state["next_nodes"] == state["pending_tool_calls"] == []
+        assert f"{max_steps} steps" in state["messages"][-1]["content"][0]["text"]
+        again = say(agent, "go on", previous_response_id=events[-1].response["id"])["custom_outputs"]
+        assert again["parent_checkpoint_id"] == outputs["checkpoint_id"]
