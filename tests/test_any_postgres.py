@@ -78,7 +78,11 @@ def test_two_agents_at_the_same_time_through_a_proxy(make_agent: Make, database:
             assert text_of(say(other, "Where am I going?", **place)) == f"You said you are going to Edit{n}."
             assert len(one.get_checkpoint_history(f"t{n}", 100)) == 16
             other.delete_thread(f"t{n}")
+            say(one, f"hello {n}", thread_id="shared")
 
         with ThreadPoolExecutor(16) as callers:
             list(callers.map(converse, range(16)))
+        assert sorted(said(agents[0], thread_id="shared")[::2]) == sorted(f"hello {n}" for n in range(16))
+        assert len(agents[1].list_branches("shared")) == 1
+        agents[1].delete_thread("shared")
         assert rows() == 0

@@ -43,6 +43,7 @@ async def break_things(
         await asyncio.sleep(chance.uniform(1, 4))
         fault, server = chance.choice(FAULTS), chance.choice(servers)
         faults[fault] += 1
+        print(f"{until - monotonic():4.0f} s left: {fault}", flush=True)
         if "database" in fault:
             await asyncio.to_thread(cluster.crash if "crashed" in fault else cluster.stop)
             await asyncio.sleep(chance.uniform(1, 2))
@@ -107,13 +108,8 @@ async def soak(cluster: Cluster, servers: Sequence[Server], seconds: float, seed
 
 def log_model(folder: Path) -> str:
     """Log the agent with the strict model. Returns the logged model's folder."""
-    command = [
-        sys.executable,
-        str(ROOT / "log_and_deploy.py"),
-        "log",
-        "--agent",
-        str(ROOT / "tests/faults/strict_agent.py"),
-    ]
+    agent = ROOT / "tests" / "faults" / "strict_agent.py"
+    command = [sys.executable, str(ROOT / "log_and_deploy.py"), "log", "--agent", str(agent)]
     subprocess.run([*command, "--path-file", "model.path"], cwd=folder, check=True)
     return (folder / "model.path").read_text()
 
