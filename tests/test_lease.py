@@ -94,6 +94,18 @@ def test_reading_waits_for_nobody(make_agent: Make) -> None:
     list(stream)
 
 
+def test_what_changes_while_a_turn_takes_the_thread_is_seen(agent: Any, database: str) -> None:
+    first, _ = [say(agent, "hello", thread_id="t")["custom_outputs"] for _ in range(2)]
+    with ThreadPoolExecutor(1) as callers, psycopg.connect(database) as other:
+        other.execute("SELECT FROM agent_threads FOR UPDATE")
+        turn = callers.submit(say, agent, "hello", thread_id="t")
+        time.sleep(0.5)  # it has begun to read, and waits for the row
+        other.execute("DELETE FROM checkpoints WHERE checkpoint_id > %s", (first["checkpoint_id"],))
+        other.execute("UPDATE agent_threads SET version = version + 1")
+        other.commit()
+        assert turn.result()["custom_outputs"]["parent_checkpoint_id"] == first["checkpoint_id"]
+
+
 @pytest.fixture
 def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE", 0.4)

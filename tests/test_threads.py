@@ -117,6 +117,19 @@ class TestThreads:
             done.set()
             pruning.join()
 
+    def test_prune_under_a_turn_from_an_old_checkpoint(self, make_agent: Make) -> None:
+        agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
+        first, *_ = [say(agent, f"question {n}", thread_id="t")["custom_outputs"] for n in range(3)]
+        place = {name: first[name] for name in ("thread_id", "checkpoint_id")}
+        stream = agent.predict_stream({"input": [user("go")], "custom_inputs": place})
+        while next(stream).type != "response.output_text.delta":
+            pass
+        assert agent.prune(0)["threads"] == 0
+        list(stream)
+        assert said(agent)[::2] == ["question 0", "go"]
+        assert agent.prune(0)["threads"] == 1
+        assert said(agent)[::2] == ["question 0", "go"]
+
     def test_prune_while_a_turn_runs(self, make_agent: Make) -> None:
         agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
         for _ in range(3):
