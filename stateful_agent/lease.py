@@ -20,7 +20,11 @@ from stateful_agent.storage import Pool, fetch
 logger = logging.getLogger(__name__)
 
 LEASE = 6
+"""Seconds after which a silent holder may lose its thread."""
+
 BEAT = 2
+"""Seconds between two signs of life."""
+
 NO_TICKET = 2**63 - 1
 """Comes after all who have one."""
 
