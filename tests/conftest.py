@@ -125,7 +125,7 @@ def rows(database: str) -> Callable[[], int]:
     def count() -> int:
         with psycopg.connect(database) as connection:
             tables = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
-            return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)  # type: ignore[index]
+            return sum(value(connection, f"SELECT count(*) FROM {table}") for table in tables)
 
     return count
 
@@ -191,6 +191,13 @@ def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
+    """The one value that a query returns."""
+    row = connection.execute(query.encode(), args).fetchone()
+    assert row
+    return row[0]
 
 
 def say(agent: Any, text: str, **custom_inputs: Any) -> dict[str, Any]:

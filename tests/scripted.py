@@ -17,7 +17,7 @@ class Scripted(BaseChatModel):
     finished: bool = False
 
     def __init__(self, *words: str, **fields: Any) -> None:
-        super().__init__(words=words, **fields)  # type: ignore[call-arg]
+        super().__init__(**{"words": words, **fields})
 
     @property
     def _llm_type(self) -> str:

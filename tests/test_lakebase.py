@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import ROOT, free_port, in_database, say, text_of
+from conftest import ROOT, free_port, in_database, say, text_of, value
 from databricks_ai_bridge import lakebase as bridge
 from psycopg import sql
 from pydantic import SecretStr
@@ -37,7 +37,7 @@ def tls_port(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Where Postgres listens with TLS, and takes the user by password only."""
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
-        rules = Path(connection.execute("SHOW hba_file").fetchone()[0])  # type: ignore[index]
+        rules = Path(value(connection, "SHOW hba_file"))
         rules.write_text(f'local all "{USER}" scram-sha-256\n' + rules.read_text())
         connection.execute("SELECT pg_reload_conf()")
         folder = connection.info.host
@@ -132,7 +132,7 @@ def test_a_conversation_goes_on_when_its_token_expires(
 def end_connections(workspace: Workspace) -> int:
     with psycopg.connect(workspace.postgres, autocommit=True) as connection:
         ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = %s"
-        return connection.execute(ended, (USER,)).fetchone()[0]  # type: ignore[index]
+        return int(value(connection, ended, USER))
 
 
 def test_a_slow_workspace_holds_up_nobody(workspace: Workspace) -> None:

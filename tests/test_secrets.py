@@ -30,7 +30,7 @@ WORD = "heliotrope"
 
 
 @pytest.fixture
-def settings(database: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def settings(database: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An environment full of secrets. The web cannot be searched from here."""
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
@@ -45,7 +45,7 @@ def files(folder: Path) -> Iterator[bytes]:
 @pytest.mark.parametrize("is_encrypted", [False, True])
 def test_an_agents_life(
     make_agent: Make,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     database: str,
     tracking: str,
     caplog: pytest.LogCaptureFixture,
@@ -53,9 +53,9 @@ def test_an_agents_life(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     if not is_encrypted:
-        settings["langgraph_aes_key"] = None  # type: ignore[assignment]
+        settings["langgraph_aes_key"] = None
     agent = make_agent(default_graph, **settings)
-    told = [say(agent, f"Weather in {WORD}?", thread_id="t")]
+    told: list[Any] = [say(agent, f"Weather in {WORD}?", thread_id="t")]
     place = {name: told[0]["custom_outputs"][name] for name in ("thread_id", "checkpoint_id")}
     told.append(agent.update_checkpoint_state(**place, new_messages=[{"role": "user", "content": WORD}]))
     told.append(say(agent, "hello", **place))
@@ -66,9 +66,9 @@ def test_an_agents_life(
     for broken in (failing, lost, wrong):
         with pytest.raises(AgentError) as caught:
             say(broken, WORD, thread_id="t")
-        told.append(f"{caught.value} {caught.value!r} {caught.value.as_dict()}")  # type: ignore[arg-type]
+        told.append(f"{caught.value} {caught.value!r} {caught.value.as_dict()}")
     told += [agent.get_checkpoint_history("t", 100), agent.get_checkpoint_state("t"), agent.list_threads()]
-    told.append(f"{Settings()!r} {Settings().model_dump()} {vars(agent)} {agent.storage.description}")  # type: ignore[arg-type]
+    told.append(f"{Settings()!r} {Settings().model_dump()} {vars(agent)} {agent.storage.description}")
     mlflow.flush_trace_async_logging()
     traces = b"".join(files(Path(urllib.parse.urlparse(tracking).path).parent))
 

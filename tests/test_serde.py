@@ -13,6 +13,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from planning import NUMBER, Mood, Plan, Planning, Trip, Undeclared, planner
+from pydantic import SecretStr
 from scripted import Scripted
 from walking import fork, said
 
@@ -78,7 +79,7 @@ class TestStrict:
             ToolMessage("failed", id="3", tool_call_id="c", status="error", artifact={"rows": [1]}),
             RemoveMessage("1"),
         ]
-        for settings in (Settings(), Settings(langgraph_aes_key=KEY)):  # type: ignore[arg-type]
+        for settings in (Settings(), Settings(langgraph_aes_key=SecretStr(KEY))):
             serde = Serde(settings).of("t")
             assert serde.loads_typed(serde.dumps_typed(messages)) == messages
 
@@ -132,7 +133,7 @@ class TestEncryption:
         say(make_agent(planner(), langgraph_aes_key=KEY), WORD, thread_id="t")
 
         async def read() -> Any:
-            serde = Serde(Settings(langgraph_aes_key=KEY)).of("t")  # type: ignore[arg-type]
+            serde = Serde(Settings(langgraph_aes_key=SecretStr(KEY))).of("t")
             async with AsyncPostgresSaver.from_conn_string(database, serde=serde) as saver:
                 return await saver.aget_tuple(at("t"))
 
