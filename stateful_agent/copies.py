@@ -2,13 +2,11 @@
 
 from typing import Any, LiteralString
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from stateful_agent.errors import ThreadNotFound
 from stateful_agent.serde import Serde
-from stateful_agent.storage import Pool, borrow, unavailable_as_503
+from stateful_agent.storage import Connection, Pool, with_connection
 
 # Checkpoints keep their ids, so a place in the copy has the name of the place it is a copy of. A response does not:
 # its id leads to the thread that gave it.
@@ -64,16 +62,20 @@ async def copy_thread(pool: Pool, serde: Serde, thread_id: str, copy: str) -> di
         ThreadNotFound: there is no such thread.
         Unreadable: its key was another, or it was changed. Nothing was copied.
     """
-    async with unavailable_as_503(), borrow(pool) as connection, connection.transaction():
-        head = await (await connection.execute(COPY, {"thread_id": thread_id, "copy": copy})).fetchone()
-        if head is None:
-            raise ThreadNotFound(param="thread_id")
-        if serde.encrypts:
-            await _encrypt_anew(connection, serde.of(thread_id), serde.of(copy), copy)
-    return {"thread_id": copy, "checkpoint_id": head["checkpoint_id"], "copied_from": thread_id}
+
+    async def copy_rows(connection: Connection) -> str:
+        async with connection.transaction():
+            head = await (await connection.execute(COPY, {"thread_id": thread_id, "copy": copy})).fetchone()
+            if head is None:
+                raise ThreadNotFound(param="thread_id")
+            if serde.encrypts:
+                await _encrypt_anew(connection, serde.of(thread_id), serde.of(copy), copy)
+            return str(head["checkpoint_id"])
+
+    return {"thread_id": copy, "checkpoint_id": await with_connection(pool, copy_rows), "copied_from": thread_id}
 
 
-async def _encrypt_anew(connection: AsyncConnection[DictRow], old: Serde, new: Serde, copy: str) -> None:
+async def _encrypt_anew(connection: Connection, old: Serde, new: Serde, copy: str) -> None:
     """Encrypt the rows of a copy, which hold what the thread holds that it is a copy of."""
     values: dict[str, Any] = {"copy": copy}
     updates = connection.cursor()

@@ -11,10 +11,10 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -27,7 +27,10 @@ from stateful_agent.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Pool = AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]
+T = TypeVar("T")
+
+Connection = psycopg.AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
 
 # Without prepared statements it also works behind a proxy that pools transactions.
 CONNECTION: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
@@ -140,15 +143,24 @@ class Storage:
 
 
 async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:
-    """The rows that a statement returns. It is said once more if the connection breaks, so it must bear that.
+    """The rows that a statement returns, which is said as `with_connection` does its work."""
+
+    async def ask(connection: Connection) -> list[DictRow]:
+        return await (await connection.execute(query, values, binary=True)).fetchall()
+
+    return await with_connection(pool, ask)
+
+
+async def with_connection(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `work` returns. It is done once more if the connection breaks, so it must bear that.
 
     Raises:
         StorageUnavailable: the database cannot be reached, or does not answer in time.
     """
 
-    async def once() -> list[DictRow]:
+    async def once() -> T:
         async with borrow(pool) as connection:
-            return await (await connection.execute(query, values, binary=True)).fetchall()
+            return await work(connection)
 
     async with unavailable_as_503():
         asked = time.monotonic()
@@ -162,7 +174,7 @@ async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> 
 
 
 @asynccontextmanager
-async def borrow(pool: Pool) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
+async def borrow(pool: Pool) -> AsyncIterator[Connection]:
     """A connection for one statement or transaction, which breaks if that takes longer than the pool's timeout.
 
     A server that hangs obeys neither a cancellation nor a time limit of its own.

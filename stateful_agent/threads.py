@@ -1,12 +1,13 @@
 """Threads as a user manages them: list, delete, prune."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any, LiteralString
 
 from stateful_agent.caller import caller
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
 from stateful_agent.serde import Serde
-from stateful_agent.storage import Pool, borrow, fetch, unavailable_as_503
+from stateful_agent.storage import Connection, Pool, fetch, with_connection
 
 LIST: LiteralString = """
     SELECT thread_id, created_at, updated_at, head.checkpoint_id, head.metadata
@@ -118,9 +119,13 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
         ThreadNotFound: there is no such thread.
     """
     values = {"thread_id": thread_id}
-    async with unavailable_as_503(), borrow(pool) as connection, connection.transaction():
-        await connection.execute(DELETE_THREAD, values)
-        deleted = {name: (await connection.execute(query, values)).rowcount for name, query in DELETE_ROWS.items()}
+
+    async def delete(connection: Connection) -> dict[str, int]:
+        async with connection.transaction():
+            await connection.execute(DELETE_THREAD, values)
+            return {name: (await connection.execute(query, values)).rowcount for name, query in DELETE_ROWS.items()}
+
+    deleted = await with_connection(pool, delete)
     if not deleted["checkpoints"]:
         raise ThreadNotFound(param="thread_id")
     return deleted
@@ -132,14 +137,18 @@ async def prune(pool: Pool, age: float) -> dict[str, int]:
     deleted = {"threads": 0, "checkpoints": 0, "writes": 0, "blobs": 0}
     for row in found:
         values = {"thread_id": row["thread_id"], "age": age}
-        async with unavailable_as_503(), borrow(pool) as connection, connection.transaction():
-            if not (await connection.execute(PRUNE_THREAD, values)).rowcount:
-                continue
-            deleted["threads"] += 1
-            for name, query in PRUNE_ROWS.items():
-                deleted[name] += (await connection.execute(query, values)).rowcount
-            await connection.execute(CUT_FROM_PARENTS, values)
+        for name, count in (await with_connection(pool, partial(_prune_thread, values))).items():
+            deleted[name] += count
     return deleted
+
+
+async def _prune_thread(values: dict[str, Any], connection: Connection) -> dict[str, int]:
+    async with connection.transaction():
+        if not (await connection.execute(PRUNE_THREAD, values)).rowcount:
+            return {}
+        deleted = {name: (await connection.execute(query, values)).rowcount for name, query in PRUNE_ROWS.items()}
+        await connection.execute(CUT_FROM_PARENTS, values)
+        return deleted | {"threads": 1}
 
 
 RESPONSE: LiteralString = """

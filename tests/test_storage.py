@@ -80,6 +80,18 @@ def test_all_connections_break_between_requests(make_agent: Any, database: str, 
     assert len(at_once()) == len(before)
 
 
+@pytest.mark.parametrize("ask", ["copy_thread", "delete_thread", "prune", "list_threads"])
+def test_a_connection_breaks_between_requests_of_any_kind(make_agent: Any, database: str, ask: str) -> None:
+    agent = make_agent()
+    for _ in range(2):
+        say(agent, "hello", thread_id="t")
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    with psycopg.connect(database, dbname="postgres") as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+    arguments = {"prune": [0], "list_threads": []}.get(ask, ["t"])
+    assert getattr(agent, ask)(*arguments)
+
+
 def servers(folder: Path) -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline"])
     return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
