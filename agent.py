@@ -30,6 +30,7 @@ from stateful_agent.graph import build_graph, check_graph
 from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
+from stateful_agent.numbered import Memory
 from stateful_agent.responses import Event, ResponseEvents, error_event, goes_on_after, until_done
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.serde import Serde, declared_types
@@ -61,6 +62,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         self._graph = graph
         self._compiled: Compiled | None = None
         self._leases: Leases | None = None
+        self._memory: Memory
         self._serde: Serde  # comes with the graph: it reads the types that the graph declares
         atexit.register(self.close)
 
@@ -266,8 +268,9 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """The graph with a saver of its own: a shared one's lock would serialise the whole pool."""
         pool = await self.storage.pool()
         if self._leases is None or self._leases.pool is not pool:
-            self._leases = Leases(pool)
-        saver = TurnSaver(pool, self._leases, functools.partial(history.label, self._compile()), self._serde)
+            self._leases, self._memory = Leases(pool), Memory()
+        label = functools.partial(history.label, self._compile())
+        saver = TurnSaver(pool, self._leases, self._memory, label, self._serde)
         return self._copy(saver), saver
 
     def _copy(self, saver: TurnSaver | None) -> Compiled:

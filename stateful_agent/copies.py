@@ -5,6 +5,7 @@ from typing import Any, LiteralString
 from psycopg.types.json import Jsonb
 
 from stateful_agent.errors import ThreadNotFound
+from stateful_agent.numbered import LIST, sealed, unsealed
 from stateful_agent.serde import Serde
 from stateful_agent.storage import Connection, Pool, with_connection
 
@@ -25,21 +26,29 @@ COPY: LiteralString = """
             (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
         SELECT %(copy)s, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob
         FROM checkpoint_writes WHERE thread_id = %(thread_id)s
+    ), message AS (
+        INSERT INTO agent_messages (thread_id, number, type, blob)
+        SELECT %(copy)s, number, type, blob FROM agent_messages WHERE thread_id = %(thread_id)s
     ), thread AS (
-        INSERT INTO agent_threads (thread_id, owner)
-        SELECT %(copy)s, (SELECT owner FROM agent_threads WHERE thread_id = %(thread_id)s)
-        WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
+        INSERT INTO agent_threads (thread_id, owner, messages)
+        SELECT %(copy)s, max(owner), coalesce(max(messages), 0) FROM agent_threads WHERE thread_id = %(thread_id)s
+        HAVING EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
     )
     SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
 """
 ENCRYPT_BLOBS: tuple[tuple[LiteralString, LiteralString], ...] = (
     (
-        "SELECT ctid::text, type, blob FROM checkpoint_blobs WHERE thread_id = %(copy)s AND type <> 'empty'",
+        "SELECT ctid::text, NULL AS number, type, blob FROM checkpoint_blobs"
+        " WHERE thread_id = %(copy)s AND type <> 'empty'",
         "UPDATE checkpoint_blobs SET type = %s, blob = %s WHERE ctid = %s::tid",
     ),
     (
-        "SELECT ctid::text, type, blob FROM checkpoint_writes WHERE thread_id = %(copy)s",
+        "SELECT ctid::text, NULL AS number, type, blob FROM checkpoint_writes WHERE thread_id = %(copy)s",
         "UPDATE checkpoint_writes SET type = %s, blob = %s WHERE ctid = %s::tid",
+    ),
+    (
+        "SELECT ctid::text, number, type, blob FROM agent_messages WHERE thread_id = %(copy)s",
+        "UPDATE agent_messages SET type = %s, blob = %s WHERE ctid = %s::tid",
     ),
 )
 COPIED_CHECKPOINTS: LiteralString = """
@@ -83,8 +92,14 @@ async def _encrypt_anew(connection: Connection, old: Serde, new: Serde, copy: st
         async with connection.cursor(name="copied") as copied:  # a long thread's may be too many for the memory
             await copied.execute(read, values, binary=True)
             while rows := await copied.fetchmany(100):
-                pieces = [(row["ctid"], *new.encrypt(*old.decrypt(row["type"], row["blob"]))) for row in rows]
-                await updates.executemany(write, [(kind, blob, ctid) for ctid, kind, blob in pieces])
+                pieces = []
+                for row in rows:
+                    if row["type"] == LIST:
+                        pieces.append((LIST, sealed(new, unsealed(old, row["blob"])), row["ctid"]))
+                        continue
+                    plain = old.of_message(row["number"]).decrypt(row["type"], row["blob"])
+                    pieces.append((*new.of_message(row["number"]).encrypt(*plain), row["ctid"]))
+                await updates.executemany(write, pieces)
     checkpoints = await (await connection.execute(COPIED_CHECKPOINTS, values)).fetchall()
     for row in checkpoints:
         checkpoint = row["checkpoint"]

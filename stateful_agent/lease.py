@@ -60,13 +60,13 @@ TAKE: LiteralString = """
         ON CONFLICT (thread_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
         WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
             AND (%(caller)s::text IS NULL OR thread.owner = %(caller)s)
-        RETURNING version, created_at
+        RETURNING version, created_at, messages
     )
 """
 # A released lease keeps its holder's name, so that the statement can be said again after a broken connection.
 HOLD: LiteralString = """
     UPDATE agent_threads
-    SET version = version + 1, updated_at = now(), held_until = CASE
+    SET version = version + 1, updated_at = now(), messages = greatest(messages, %(last_message)s), held_until = CASE
         WHEN %(releases)s THEN '-infinity' ELSE clock_timestamp() + %(lease)s * interval '1 second'
     END
     WHERE thread_id = %(thread_id)s AND holder = %(holder)s

@@ -106,6 +106,11 @@ def unanswered_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
     return []
 
 
+def holds_result(value: Any) -> bool:
+    """Whether a tool call's result is said: the value is one, or a list with one in it."""
+    return any(isinstance(part, ToolMessage) for part in (value if isinstance(value, list) else [value]))
+
+
 def check_pairs(messages: Sequence[BaseMessage]) -> None:
     """Refuse a call without its output and an output without its call: providers reject both, for ever after.
 

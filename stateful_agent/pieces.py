@@ -10,6 +10,11 @@ STORE: LiteralString = """, blob AS (
     FROM thread, json_to_recordset(%(blobs)s::json)
         AS piece (ns text, channel text, version text, type text, data int)
     ON CONFLICT DO NOTHING
+), message AS (
+    INSERT INTO agent_messages (thread_id, number, type, blob)
+    SELECT thread_id, number, type, (%(data)b::bytea[])[data]
+    FROM thread, json_to_recordset(%(messages)s::json) AS piece (number int, type text, data int)
+    ON CONFLICT DO NOTHING
 ), task_write AS (
     INSERT INTO checkpoint_writes
         (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
@@ -37,11 +42,12 @@ class Pieces:
 
     def __init__(self) -> None:
         self.blobs: dict[Any, dict[str, Any]] = {}
+        self.messages: dict[int, dict[str, Any]] = {}
         self.writes: dict[Any, dict[str, Any]] = {}
         self.checkpoints: dict[Any, dict[str, Any]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.blobs or self.writes or self.checkpoints)
+        return bool(self.blobs or self.messages or self.writes or self.checkpoints)
 
     def add_blob(self, ns: str, channel: str, version: Any, typed: tuple[str, bytes]) -> None:
         """A channel's value, serialised."""
@@ -49,13 +55,23 @@ class Pieces:
         row = {"ns": ns, "channel": channel, "version": version, "type": kind, "data": data}
         self.blobs[ns, channel, version] = row
 
-    def add_write(self, ns: str, checkpoint_id: str, task: dict[str, Any], channel: str, typed: Any) -> None:
-        """What a task (`task_id`, `task_path`, `idx`) has said to a channel, serialised."""
+    def add_message(self, number: int, typed: tuple[str, bytes]) -> None:
+        """A message of the thread, serialised."""
+        kind, data = typed
+        self.messages[number] = {"number": number, "type": kind, "data": data}
+
+    def add_write(
+        self, ns: str, checkpoint_id: str, task: dict[str, Any], channel: str, typed: Any, *, stays: bool
+    ) -> None:
+        """What a task (`task_id`, `task_path`, `idx`) has said to a channel, serialised.
+
+        Unless it `stays`, it is not stored any more once the next checkpoint is, which holds what was said.
+        """
         key = (ns, checkpoint_id, task["task_id"], task["idx"])
         if task["idx"] < 0 or key not in self.writes:
             kind, data = typed
             place = {"ns": ns, "checkpoint_id": checkpoint_id, "channel": channel}
-            self.writes[key] = place | task | {"type": kind, "data": data}
+            self.writes[key] = place | task | {"type": kind, "data": data, "stays": stays}
 
     def add_checkpoint(self, ns: str, parent: str | None, checkpoint: Any, metadata: dict[str, Any]) -> None:
         """A checkpoint, as its row has it: without the values that are blobs."""
@@ -75,6 +91,7 @@ class Pieces:
         """These and the later ones."""
         both = Pieces()
         both.blobs = self.blobs | later.blobs
+        both.messages = self.messages | later.messages
         both.writes = self.writes | later.writes
         both.checkpoints = self.checkpoints | later.checkpoints
         return both
@@ -83,6 +100,8 @@ class Pieces:
         """The parameters of `STORE`. Rows go as JSON, which takes far less time than an array per column; their
         bytes go apart, each known by its number."""
         data: list[bytes] = []
+        followed = {(row["ns"], row["parent"]) for row in self.checkpoints.values()}
+        writes = [w for w in self.writes.values() if w["stays"] or (w["ns"], w["checkpoint_id"]) not in followed]
 
         def numbered(row: dict[str, Any]) -> dict[str, Any]:
             data.append(row["data"])
@@ -90,7 +109,8 @@ class Pieces:
 
         return {
             "blobs": json.dumps([numbered(row) for row in self.blobs.values()]),
-            "writes": json.dumps([numbered(row) for row in self.writes.values()]),
+            "messages": json.dumps([numbered(row) for row in self.messages.values()]),
+            "writes": json.dumps([numbered(row) for row in writes]),
             "checkpoints": json.dumps(list(self.checkpoints.values())),
             "data": data,
         }

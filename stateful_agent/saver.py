@@ -7,10 +7,13 @@ nothing if the thread is no longer the turn's.
 
 import asyncio
 import logging
+import secrets
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, LiteralString, cast
 
+import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -32,6 +35,8 @@ from stateful_agent.errors import (
     TurnOvertaken,
 )
 from stateful_agent.lease import Leases
+from stateful_agent.messages import holds_result
+from stateful_agent.numbered import LIST, READ, Memory, Numbered, is_conversation
 from stateful_agent.pieces import STORE, Pieces
 from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
@@ -41,11 +46,6 @@ logger = logging.getLogger(__name__)
 GATHER = 0.01
 """Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
 
-CHECKPOINT: LiteralString = """
-    WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s
-        AND (%(checkpoint_id)s::text IS NULL OR checkpoint_id = %(checkpoint_id)s)
-    ORDER BY checkpoint_id DESC LIMIT 1
-"""
 TAKE: LiteralString = (
     lease.TAKE
     + """
@@ -57,8 +57,7 @@ TAKE: LiteralString = (
         base.*
     FROM (SELECT) AS turn LEFT JOIN taken ON true LEFT JOIN LATERAL (
     """
-    + AsyncPostgresSaver.SELECT_SQL
-    + CHECKPOINT.replace("WHERE", "WHERE taken.version IS NOT NULL AND", 1)
+    + READ.replace("WHERE thread_id", "WHERE taken.version IS NOT NULL AND thread_id", 1)
     + ") AS base ON true"
 )
 
@@ -72,7 +71,12 @@ class TurnSaver(AsyncPostgresSaver):
     serde: Serde
 
     def __init__(
-        self, pool: Pool, leases: Leases, label: Callable[[Checkpoint, Labels, Labels | None], Labels], serde: Serde
+        self,
+        pool: Pool,
+        leases: Leases,
+        memory: Memory,
+        label: Callable[[Checkpoint, Labels, Labels | None], Labels],
+        serde: Serde,
     ) -> None:
         """`label(checkpoint, metadata, its parent's metadata)` is what to note beside a checkpoint."""
         super().__init__(pool, serde=serde)
@@ -84,12 +88,14 @@ class TurnSaver(AsyncPostgresSaver):
         edit's is not: whoever continues from that checkpoint would find it there."""
         self._pool = pool
         self._leases = leases
+        self._memory = memory
         self._label = label
         self._is_loaded = False
         self._thread_id = ""
         self._head = ""
         self._began: Any = None
         self._holder = uuid.uuid4()
+        self._numbered = Numbered(memory, serde, "")
         self._pieces = Pieces()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -124,13 +130,16 @@ class TurnSaver(AsyncPostgresSaver):
         self._thread_id = thread_id
         values: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
         values |= {"begins": begins, "caller": caller(), "holder": self._holder}
-        row = await self._leases.take(TAKE, values, patience)
+        numbered = self._open(thread_id)
+        with self._changed_is_unreadable():
+            row = await self._leases.take(TAKE, values | numbered.known(), patience)
         if row is None and checkpoint_id:
             raise CheckpointNotFound(param="checkpoint_id")
         if row is None:
             raise ThreadNotFound(param="thread_id")
-        self.serde = self.serde.of(thread_id)
         self._began = row["created_at"]
+        numbered.learn(self._began, row["unknown"])
+        numbered.last = row["messages"]
         if row["head"]:
             self._head = row["head"]
             lease.follow(self._head)
@@ -182,7 +191,7 @@ class TurnSaver(AsyncPostgresSaver):
             self.last_checkpoint_id = checkpoint["id"]
         for channel, version in (encrypted | new_versions).items():
             if channel in values and channel not in inline:
-                self._pieces.add_blob(namespace, channel, version, self.serde.dumps_typed(values[channel]))
+                self._pieces.add_blob(namespace, channel, version, self._dumped(values[channel]))
         self._pieces.add_checkpoint(namespace, parent, checkpoint | {"channel_values": inline}, self.serde.hide(noted))
         self._store_soon()
         return at(self._thread_id, checkpoint["id"], namespace)
@@ -193,10 +202,13 @@ class TurnSaver(AsyncPostgresSaver):
         if not self.keeps_writes:
             return
         place = config["configurable"]
+        # A replay does not run again what has a result. Other steps run again there, whatever they said.
+        stays = any(holds_result(value) for _, value in writes)
         for n, (channel, value) in enumerate(writes):
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
             typed = self.serde.dumps_typed(value)
-            self._pieces.add_write(place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed)
+            self._pieces.add_write(place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed, stays=stays)
+            self._numbered.said(value)
         self._store_soon()
 
     async def flush(self, *, releases: bool = False) -> None:
@@ -242,6 +254,7 @@ class TurnSaver(AsyncPostgresSaver):
 
     async def _store(self, pieces: Pieces, releases: bool) -> None:
         values = {"thread_id": self._thread_id, "holder": self._holder, "lease": lease.LEASE, "releases": releases}
+        values["last_message"] = self._numbered.last
         query = "WITH thread AS (" + lease.HOLD + ")" + STORE + "SELECT thread_id FROM thread"
         if not await fetch(self._pool, query, values | pieces.as_parameters()):
             values |= {"created_at": self._began, "checkpoint_id": pieces.newest()}
@@ -250,12 +263,50 @@ class TurnSaver(AsyncPostgresSaver):
                 raise ThreadDeleted()
             if not found[0]["is_stored"]:  # else only the reply was lost
                 raise TurnOvertaken()
+        self._numbered.stored({number: len(row["data"]) for number, row in pieces.messages.items()})
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
-        self.serde = self.serde.of(values["thread_id"])
-        found = await fetch(self._pool, self.SELECT_SQL + CHECKPOINT, values)
-        return self._tuple(found[0]) if found else None
+        numbered = self._open(values["thread_id"])
+        with self._changed_is_unreadable():
+            found = await fetch(self._pool, READ, values | numbered.known())
+        if not found:
+            return None
+        numbered.learn(found[0]["began"], found[0]["unknown"])
+        return self._tuple(found[0])
+
+    def _open(self, thread_id: str) -> Numbered:
+        """The messages of the thread, which is the only one of this saver's from here on."""
+        if self._numbered.thread_id != thread_id:
+            self.serde = self.serde.of(thread_id)
+            self._numbered = Numbered(self._memory, self.serde, thread_id)
+        return self._numbered
+
+    @contextmanager
+    def _changed_is_unreadable(self) -> Iterator[None]:
+        """What the database itself cannot read, somebody has changed."""
+        try:
+            yield
+        except psycopg.DataError:
+            raise self.serde.changed() from None
+
+    def _dumped(self, value: Any) -> tuple[str, bytes]:
+        if not is_conversation(value):
+            return self.serde.dumps_typed(value)
+        blob, new = self._numbered.dump(value)
+        for number, typed in new.items():
+            self._pieces.add_message(number, typed)
+        return LIST, blob
+
+    def _load_blobs(self, blob_values: list[tuple[bytes, bytes, bytes]]) -> dict[str, Any]:
+        lists = {channel.decode(): blob for channel, kind, blob in blob_values or () if kind == LIST.encode()}
+        others = [row for row in blob_values or () if row[0].decode() not in lists]
+        return super()._load_blobs(others) | {channel: self._numbered.load(blob) for channel, blob in lists.items()}
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """As LangGraph's, in a third of the characters: each checkpoint holds many."""
+        count = current.split(".")[0] if current else "0" * 6
+        return f"{int(count) + 1:0{len(count)}}.{secrets.token_hex(6)}"
 
     def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
         checkpoint = row["checkpoint"]

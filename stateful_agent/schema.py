@@ -20,8 +20,9 @@ from stateful_agent.errors import Misconfigured
 Connection = psycopg.AsyncConnection[DictRow]
 
 # Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), whose they
-# are, who may write on them at the moment and who waits for that, and which response left which checkpoint. A database
-# remembers how many of these it has had, so they are only ever added to; each bears being said again.
+# are, who may write on them at the moment and who waits for that, which response left which checkpoint, and each
+# message once (`agent_blobs` puts lists of them together as LangGraph stores them). A database remembers how many of
+# these it has had, so they are only ever added to; each bears being said again.
 MIGRATIONS = [
     "CREATE TABLE IF NOT EXISTS agent_migrations (v integer PRIMARY KEY)",
     """
@@ -55,6 +56,26 @@ MIGRATIONS = [
     );
     CREATE INDEX IF NOT EXISTS agent_waiting_thread_id ON agent_waiting (thread_id, ticket)
     """,
+    """
+    ALTER TABLE agent_threads ADD COLUMN IF NOT EXISTS messages integer NOT NULL DEFAULT 0;
+    CREATE TABLE IF NOT EXISTS agent_messages (
+        thread_id text,
+        number integer,
+        type text NOT NULL,
+        blob bytea NOT NULL,
+        PRIMARY KEY (thread_id, number)
+    );
+    CREATE OR REPLACE VIEW agent_blobs AS
+    SELECT thread_id, checkpoint_ns, channel, version, replace(type, 'messages', 'msgpack') AS type,
+        CASE type WHEN 'messages' THEN (
+            SELECT '\\xdd'::bytea || int4send(count(*)::int) || string_agg(message.blob, '' ORDER BY nth, number)
+            FROM regexp_matches(convert_from(list.blob, 'UTF8'), '(\\d+),(\\d+)', 'g')
+                WITH ORDINALITY AS run (ends, nth)
+            JOIN agent_messages AS message ON message.thread_id = list.thread_id
+                AND number BETWEEN ends[1]::int AND ends[2]::int
+        ) ELSE blob END AS blob
+    FROM checkpoint_blobs AS list
+    """,
 ]
 LEDGERS: dict[str, Sequence[str]] = {
     "checkpoint_migrations": AsyncPostgresSaver.MIGRATIONS,
@@ -62,7 +83,14 @@ LEDGERS: dict[str, Sequence[str]] = {
 }
 """The table that notes how many of which migrations a database has had; the first of them creates it."""
 
-TABLES = ["checkpoints", "checkpoint_blobs", "checkpoint_writes", "agent_threads", "agent_waiting"]
+TABLES = [
+    "checkpoints",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+    "agent_threads",
+    "agent_waiting",
+    "agent_messages",
+]
 """Whose rows the agent reads and writes."""
 
 SET_UP_LOCK = 0x7374617465  # any constant: whoever holds it may change the schema

@@ -57,6 +57,7 @@ class Serde(JsonPlusSerializer):
         """
         super().__init__(allowed_msgpack_modules=tuple(types))
         self._thread_id = ""
+        self._number: int | None = None
         self._is_required = settings.encryption_required
         self._cipher = _cipher(settings)
         if self._is_required and not self.encrypts:
@@ -71,6 +72,12 @@ class Serde(JsonPlusSerializer):
         """The same for the values of a thread."""
         serde = copy.copy(self)
         serde._thread_id = thread_id
+        return serde
+
+    def of_message(self, number: int | None) -> "Serde":
+        """The same for the thread's message of that number, which can be read as no other; `None`: for other values."""
+        serde = copy.copy(self)
+        serde._number = number
         return serde
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -88,7 +95,7 @@ class Serde(JsonPlusSerializer):
         try:
             return super().loads_typed((kind, blob))
         except Exception:  # whatever a changed row may lead to; it may hold what the row holds
-            raise Unreadable(f"{self._what} was changed, or is of a form that this agent does not know.") from None
+            raise self.changed() from None
 
     def encrypt(self, kind: str, blob: bytes) -> tuple[str, bytes]:
         """A serialized value as it is stored: as it is if there is no key."""
@@ -115,6 +122,18 @@ class Serde(JsonPlusSerializer):
                 "was changed, or moved from another thread."
             ) from None
         return kind.removesuffix(ENCRYPTED), plain
+
+    def seal(self, text: str) -> str:
+        """What proves, beside a text that is stored as it is, that it was not changed. Empty if there is no key."""
+        return b64encode(self.encrypt(text, b"")[1]).decode()
+
+    def check_seal(self, text: str, seal: str) -> None:
+        """Raises the same as `loads_typed` unless the seal is this text's."""
+        self.decrypt(text + (ENCRYPTED if seal else ""), b64decode(seal))
+
+    def changed(self) -> Unreadable:
+        """The error that says that what is stored makes no sense."""
+        return Unreadable(f"{self._what} was changed, or is of a form that this agent does not know.")
 
     def check_plain(self) -> None:
         """Raises `Unreadable` unless values that are not encrypted may be read."""
@@ -147,7 +166,8 @@ class Serde(JsonPlusSerializer):
         return f"What thread {self._thread_id!r} stores"
 
     def _place(self, kind: str) -> bytes:
-        return f"{self._thread_id}\0{kind}".encode()
+        number = "" if self._number is None else f"{self._number}\0"
+        return f"{self._thread_id}\0{number}{kind}".encode()
 
 
 def _cipher(settings: Settings) -> AESGCM | None:

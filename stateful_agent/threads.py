@@ -32,6 +32,7 @@ DELETE_ROWS: dict[str, LiteralString] = {
     "checkpoints": "DELETE FROM checkpoints WHERE thread_id = %(thread_id)s",
     "blobs": "DELETE FROM checkpoint_blobs WHERE thread_id = %(thread_id)s",
     "writes": "DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s",
+    "messages": "DELETE FROM agent_messages WHERE thread_id = %(thread_id)s",
 }
 PRUNABLE: LiteralString = """
     SELECT DISTINCT thread_id FROM agent_threads JOIN checkpoints AS old USING (thread_id)
@@ -68,6 +69,14 @@ PRUNE_ROWS: dict[str, LiteralString] = {
             SELECT checkpoint_ns, key, value
             FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions')
             WHERE thread_id = %(thread_id)s
+        )
+    """,
+    "messages": """
+        DELETE FROM agent_messages AS message
+        WHERE thread_id = %(thread_id)s AND NOT number <@ (
+            SELECT coalesce(range_agg(run), '{}')
+            FROM checkpoint_blobs, unnest(split_part(convert_from(blob, 'UTF8'), ' ', 1)::int4multirange) AS run
+            WHERE thread_id = %(thread_id)s AND type = 'messages'
         )
     """,
 }
@@ -134,7 +143,7 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
 async def prune(pool: Pool, age: float) -> dict[str, int]:
     """Delete the checkpoints older than `age` seconds, save the head of each thread, where no turn runs."""
     found = await fetch(pool, PRUNABLE, {"age": age, "caller": caller()})
-    deleted = {"threads": 0, "checkpoints": 0, "writes": 0, "blobs": 0}
+    deleted = {"threads": 0, "checkpoints": 0, "writes": 0, "blobs": 0, "messages": 0}
     for row in found:
         values = {"thread_id": row["thread_id"], "age": age}
         for name, count in (await with_connection(pool, partial(_prune_thread, values))).items():

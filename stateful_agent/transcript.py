@@ -42,7 +42,8 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
     """
     end = max((n + 1 for n, message in enumerate(request) if not isinstance(message, HumanMessage)), default=0)
     with_tools = any(isinstance(message, ToolMessage) for message in request)
-    ours, theirs = _said(thread, with_tools), _said(request[:end], with_tools)
+    theirs = _said(request[:end], with_tools)
+    ours = _said(thread, with_tools) if theirs else []
     if not ours or not theirs:
         return Continuation(list(request))
 
@@ -96,6 +97,8 @@ def _said(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Said]:
 
 def _canonical(message: BaseMessage) -> str:
     """A message's content, however a client breaks its lines or cuts it into parts."""
+    if isinstance(message.content, str):
+        return "".join(message.content.split())
     others = [part for part in message.content if isinstance(part, dict) and part.get("type") != "text"]
     return "".join(text_of(message.content).split()) + (json.dumps(others, sort_keys=True) if others else "")
 

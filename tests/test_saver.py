@@ -28,7 +28,13 @@ def test_any_langgraph_tool_can_read_what_is_stored(agent: Any, database: str) -
     say(agent, "Weather in SF and LA?", thread_id="t")
 
     async def read() -> None:
-        async with AsyncPostgresSaver.from_conn_string(database) as theirs:
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            await connection.execute(
+                "CREATE SCHEMA langgraph; CREATE VIEW langgraph.checkpoint_blobs AS SELECT * FROM agent_blobs"
+            )
+        async with AsyncPostgresSaver.from_conn_string(
+            psycopg.conninfo.make_conninfo(database, options="-csearch_path=langgraph,public")
+        ) as theirs:
             stored = [found async for found in theirs.alist(at("t"))]
         _, ours = await agent.graph_on_disk()
         assert [await ours._read(found.config) for found in stored] == stored

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.lease import Leases
+from stateful_agent.numbered import Memory
 from stateful_agent.saver import TurnSaver
 from stateful_agent.serde import Serde
 from stateful_agent.settings import Settings
@@ -103,7 +104,9 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
         await first.pool()
         await second.pool()
         await first.close()
-        await TurnSaver(await second.pool(), Leases(await second.pool()), lambda *_: {}, Serde(Settings())).load("t")
+        await TurnSaver(
+            await second.pool(), Leases(await second.pool()), Memory(), lambda *_: {}, Serde(Settings())
+        ).load("t")
         await second.close()
 
     asyncio.run(use())

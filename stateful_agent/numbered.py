@@ -1,0 +1,216 @@
+"""The messages of a thread, each stored once.
+
+LangGraph stores all of a conversation anew whenever it grows. Here the thread numbers its messages as they are said,
+on whichever branch, and a checkpoint's list of messages is stored as runs of numbers: on a thread without forks that
+is one run, however long it is. What a process has read or said it remembers for a while, so a turn reads from the
+database only what is new to it.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, LiteralString, TypeGuard
+
+from langchain_core.messages import BaseMessage
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+from stateful_agent.serde import Serde
+
+Runs = list[list[int]]
+"""The first and the last number of each run."""
+
+LIST = "messages"
+"""The type of a stored list of messages: its blob is its runs, as Postgres writes ranges, and a seal if encrypted."""
+
+REMEMBERED_BYTES = 64 * 1024 * 1024
+"""How much of what is stored a process remembers."""
+
+# A checkpoint or the newest, as LangGraph reads it, and those of its messages that the process does not know.
+READ: LiteralString = (
+    """
+    SELECT base.*, (
+        SELECT array_agg(ARRAY[number::text::bytea, message.type::bytea, message.blob])
+        FROM (
+            SELECT split_part(convert_from(list.blob, 'UTF8'), ' ', 1)::int4multirange
+                - (CASE WHEN began = %(known_of)s::timestamptz THEN %(known)s ELSE '{}' END)::int4multirange
+            FROM jsonb_each_text(base.checkpoint -> 'channel_versions') AS channel
+            JOIN checkpoint_blobs AS list ON list.thread_id = base.thread_id AND list.checkpoint_ns = base.checkpoint_ns
+                AND list.channel = channel.key AND version = channel.value AND list.type = 'messages'
+        ) AS list (missing_runs)
+        CROSS JOIN LATERAL unnest(missing_runs) AS missing
+        JOIN agent_messages AS message ON message.thread_id = base.thread_id
+            AND number >= lower(missing) AND number < upper(missing)
+    ) AS unknown
+    FROM (
+        SELECT found.*, (SELECT created_at FROM agent_threads AS t WHERE t.thread_id = found.thread_id) AS began
+        FROM (
+    """
+    + AsyncPostgresSaver.SELECT_SQL
+    + """
+            WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s
+                AND (%(checkpoint_id)s::text IS NULL OR checkpoint_id = %(checkpoint_id)s)
+            ORDER BY checkpoint_id DESC LIMIT 1
+        ) AS found
+    ) AS base
+    """
+)
+
+
+@dataclass
+class _Thread:
+    began: datetime | None = None
+    messages: dict[int, BaseMessage] = field(default_factory=dict)
+    size: int = 0
+
+
+class Memory:
+    """The messages of the threads that this process used last, as they are stored."""
+
+    def __init__(self) -> None:
+        self._threads: OrderedDict[str, _Thread] = OrderedDict()
+        self._size = 0
+
+    def recall(self, thread_id: str) -> _Thread:
+        """What is known of a thread."""
+        return self._threads.get(thread_id) or _Thread()
+
+    def note(self, thread_id: str, began: datetime | None, messages: dict[int, BaseMessage], size: int) -> None:
+        """Remember messages that are stored, by number, and the bytes that they take there.
+
+        A thread that was deleted may have begun again, with other messages: those of the old one are forgotten.
+        """
+        thread = self._threads.pop(thread_id, None) or _Thread(began)
+        if thread.began != began:
+            self._size -= thread.size
+            thread = _Thread(began)
+        thread.messages |= messages
+        thread.size += size
+        self._threads[thread_id] = thread
+        self._size += size
+        while self._size > REMEMBERED_BYTES:
+            _, forgotten = self._threads.popitem(last=False)
+            self._size -= forgotten.size
+
+
+class Numbered:
+    """The messages of one thread, as a turn reads them and adds to them."""
+
+    def __init__(self, memory: Memory, serde: Serde, thread_id: str) -> None:
+        self.thread_id = thread_id
+        self.last = 0
+        """The greatest number that the thread has given."""
+        self._memory = memory
+        self._serde = serde
+        self._began = memory.recall(thread_id).began
+        self._messages = dict(memory.recall(thread_id).messages)
+        self._in_use: dict[str, tuple[int, BaseMessage | None]] = {}
+
+    def known(self) -> dict[str, Any]:
+        """What is known, as the parameters of `READ`."""
+        runs: Runs = []
+        for number in sorted(self._messages):
+            _extend(runs, number)
+        return {"known_of": self._began, "known": _as_multirange(runs)}
+
+    def learn(self, began: datetime | None, unknown: Iterable[tuple[bytes, bytes, bytes]] | None) -> None:
+        """Take in what `READ` has found of the thread that was begun then."""
+        if began != self._began:
+            self._began, self._messages = began, {}
+        new: dict[int, BaseMessage] = {}
+        size = 0
+        for number, kind, blob in unknown or ():
+            new[int(number)] = self._serde.of_message(int(number)).loads_typed((kind.decode(), blob))
+            size += len(blob)
+        self._messages |= new
+        self._memory.note(self.thread_id, began, new, size)
+
+    def load(self, blob: bytes) -> list[BaseMessage]:
+        """The list of messages that is stored so. Whoever changes one of them changes no other turn's.
+
+        Raises:
+            Unreadable: the list was changed, or a message of it is gone.
+        """
+        found = []
+        try:
+            text = unsealed(self._serde, blob)
+            for first, last in json.loads(f"[{text[1:-1]}]"):
+                for number in range(first, last + 1):
+                    message = _fresh_message(self._messages[number])
+                    self._in_use[str(message.id)] = (number, message)
+                    found.append(message)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._serde.changed() from None
+        return found
+
+    def dump(self, messages: Sequence[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
+        """A list of messages as it is stored, and what in it the thread does not hold yet: by number, serialised."""
+        runs: Runs = []
+        new: dict[int, tuple[str, bytes]] = {}
+        for message in messages:
+            number, known = self._in_use.get(str(message.id), (0, None))
+            if known is not message:
+                if not number or self._messages[number] != message:
+                    self.last = number = self.last + 1
+                    self._messages[number] = _fresh_message(message)
+                    new[number] = self._serde.of_message(number).dumps_typed(message)
+                self._in_use[str(message.id)] = (number, message)
+            _extend(runs, number)
+        return sealed(self._serde, _as_multirange(runs)), new
+
+    def said(self, value: Any) -> None:
+        """A step says this: a message in it may have been changed in place, and is compared with what is stored."""
+        for message in value if isinstance(value, list) else [value]:
+            if isinstance(message, BaseMessage) and str(message.id) in self._in_use:
+                self._in_use[str(message.id)] = (self._in_use[str(message.id)][0], None)
+
+    def stored(self, new: dict[int, int]) -> None:
+        """New messages are on disk, by number, and take so many bytes there."""
+        messages = {number: self._messages[number] for number in new}
+        self._memory.note(self.thread_id, self._began, messages, sum(new.values()))
+
+
+def is_conversation(value: Any) -> TypeGuard[list[BaseMessage]]:
+    """Whether a channel's value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(message, BaseMessage) for message in value)
+
+
+def sealed(serde: Serde, runs: str) -> bytes:
+    """Runs as they are stored."""
+    return f"{runs} {serde.seal(LIST + runs)}".rstrip().encode()
+
+
+def unsealed(serde: Serde, blob: bytes) -> str:
+    """Runs that are stored so. Raises `Unreadable` if they were changed."""
+    runs, _, seal = blob.decode().partition(" ")
+    serde.check_seal(LIST + runs, seal)
+    return runs
+
+
+def _extend(runs: Runs, number: int) -> None:
+    if runs and runs[-1][1] == number - 1:
+        runs[-1][1] = number
+    else:
+        runs.append([number, number])
+
+
+def _as_multirange(runs: Runs) -> str:
+    return "{" + ",".join(f"[{first},{last}]" for first, last in runs) + "}"
+
+
+def _fresh_message(message: BaseMessage) -> BaseMessage:
+    """A copy that shares nothing that can be changed."""
+    new = message.model_copy()
+    for name, value in message.__dict__.items():
+        if isinstance(value, dict | list):
+            new.__dict__[name] = _fresh(value)
+    return new
+
+
+def _fresh(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _fresh(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_fresh(part) for part in value]
+    return value
