@@ -8,7 +8,7 @@ database only what is new to it.
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString, TypeGuard
@@ -105,7 +105,9 @@ class Numbered:
         self._serde = serde
         self._began = memory.recall(thread_id).began
         self._messages = dict(memory.recall(thread_id).messages)
-        self._in_use: dict[str, tuple[int, BaseMessage | None]] = {}
+        self._list: list[BaseMessage] = []  # as it was loaded or dumped last
+        self._runs: Runs = []
+        self._doubtful: set[str | None] = set()
 
     def known(self) -> dict[str, Any]:
         """What is known, as the parameters of `READ`."""
@@ -132,38 +134,42 @@ class Numbered:
         Raises:
             Unreadable: the list was changed, or a message of it is gone.
         """
-        found = []
         try:
-            text = unsealed(self._serde, blob)
-            for first, last in json.loads(f"[{text[1:-1]}]"):
-                for number in range(first, last + 1):
-                    message = _fresh_message(self._messages[number])
-                    self._in_use[str(message.id)] = (number, message)
-                    found.append(message)
+            runs = json.loads(f"[{unsealed(self._serde, blob)[1:-1]}]")
+            self._list = [_fresh_message(self._messages[n]) for first, last in runs for n in range(first, last + 1)]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._serde.changed() from None
-        return found
+        self._runs, self._doubtful = runs, set()
+        return list(self._list)
 
-    def dump(self, messages: Sequence[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
+    def dump(self, messages: list[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
         """A list of messages as it is stored, and what in it the thread does not hold yet: by number, serialised."""
-        runs: Runs = []
         new: dict[int, tuple[str, bytes]] = {}
-        for message in messages:
-            number, known = self._in_use.get(str(message.id), (0, None))
-            if known is not message:
-                if not number or self._messages[number] != message:
-                    self.last = number = self.last + 1
-                    self._messages[number] = _fresh_message(message)
-                    new[number] = self._serde.of_message(number).dumps_typed(message)
-                self._in_use[str(message.id)] = (number, message)
+        runs: Runs = []
+        held: dict[str | None, tuple[int, BaseMessage]] = {}
+        kept = len(self._list)
+        if messages[:kept] == self._list and not self._doubtful:  # it has only grown, as lists of messages do
+            runs = [list(run) for run in self._runs]
+        else:
+            kept = 0
+            numbers = (n for first, last in self._runs for n in range(first, last + 1))
+            held = {message.id: (number, message) for number, message in zip(numbers, self._list, strict=True)}
+        for message in messages[kept:]:
+            number, same = held.get(message.id, (0, None))
+            is_same = same is message and message.id not in self._doubtful
+            if not is_same and not (number and self._messages[number] == message):
+                self.last = number = self.last + 1
+                self._messages[number] = _fresh_message(message)
+                new[number] = self._serde.of_message(number).dumps_typed(message)
             _extend(runs, number)
+        self._list, self._runs, self._doubtful = list(messages), runs, set()
         return sealed(self._serde, _as_multirange(runs)), new
 
     def said(self, value: Any) -> None:
-        """A step says this: a message in it may have been changed in place, and is compared with what is stored."""
+        """A step says this: a message in it that the list has already may have been changed in place."""
         for message in value if isinstance(value, list) else [value]:
-            if isinstance(message, BaseMessage) and str(message.id) in self._in_use:
-                self._in_use[str(message.id)] = (self._in_use[str(message.id)][0], None)
+            if any(message is listed for listed in self._list):
+                self._doubtful.add(message.id)
 
     def stored(self, new: dict[int, int]) -> None:
         """New messages are on disk, by number, and take so many bytes there."""
@@ -201,10 +207,12 @@ def _as_multirange(runs: Runs) -> str:
 
 def _fresh_message(message: BaseMessage) -> BaseMessage:
     """A copy that shares nothing that can be changed."""
-    new = message.model_copy()
-    for name, value in message.__dict__.items():
-        if isinstance(value, dict | list):
-            new.__dict__[name] = _fresh(value)
+    new = message.__copy__()
+    values = new.__dict__
+    for name, value in values.items():
+        kind = value.__class__
+        if kind is dict or kind is list:  # not isinstance: this is done a thousand times a turn
+            values[name] = _fresh(value) if value else kind()
     return new
 
 
