@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import ormsgpack
-import psycopg
 import pytest
 from conftest import dump, say
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
@@ -13,7 +12,7 @@ from langgraph.graph import START, StateGraph
 from planning import NUMBER, Mood, Plan, Planning, Trip, Undeclared, planner
 from pydantic import SecretStr
 from scripted import Scripted
-from walking import fork, said
+from walking import execute, fork, read_all, said
 
 from stateful_agent.errors import AgentError, Misconfigured, Unreadable
 from stateful_agent.graph import build_graph
@@ -24,21 +23,6 @@ Make = Callable[..., Any]
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 WORD = "heliotrope"
-
-
-def read_all(agent: Any, thread_id: str = "t") -> list[Any]:
-    """Everything that can be read of a thread, save what is its own in a copy."""
-    history = agent.get_checkpoint_history(thread_id, 100)
-    states = [agent.get_checkpoint_state(thread_id, entry["checkpoint_id"]) for entry in history]
-    listed = [thread["last_message"] for thread in agent.list_threads(100) if thread["thread_id"] == thread_id]
-    own = {"thread_id": None}
-    return [[entry | own for entry in part] for part in (history, states, agent.list_branches(thread_id))] + [listed]
-
-
-def execute(database: str, *statements: str, **values: Any) -> None:
-    with psycopg.connect(database) as connection:
-        for statement in statements:
-            connection.execute(statement.encode(), values)
 
 
 class TestStrict:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import psycopg
 from conftest import say
 from langchain_core.tools import tool
 
@@ -41,6 +42,21 @@ def said(agent: Any, checkpoint_id: str | None = None, thread_id: str = "t") -> 
 def at(agent: Any, next_nodes: list[str], thread_id: str = "t") -> dict[str, Any]:
     """The newest checkpoint where that is next."""
     return next(e for e in agent.get_checkpoint_history(thread_id, 100) if e["next_nodes"] == next_nodes)
+
+
+def read_all(agent: Any, thread_id: str = "t") -> list[Any]:
+    """Everything that can be read of a thread, save what is its own in a copy."""
+    history = agent.get_checkpoint_history(thread_id, 100)
+    states = [agent.get_checkpoint_state(thread_id, entry["checkpoint_id"]) for entry in history]
+    listed = [thread["last_message"] for thread in agent.list_threads(100) if thread["thread_id"] == thread_id]
+    own = {"thread_id": None}
+    return [[entry | own for entry in part] for part in (history, states, agent.list_branches(thread_id))] + [listed]
+
+
+def execute(database: str, *statements: str, **values: Any) -> None:
+    with psycopg.connect(database) as connection:
+        for statement in statements:
+            connection.execute(statement.encode(), values)
 
 
 class Branches:
