@@ -1,6 +1,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+WORKERS ?= 1
 MINUTES ?= 3
 
 BIN := .venv/bin
@@ -11,10 +12,10 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/.local/mlflow.db
 help:  ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-serve: .local/model  ## Log the agent if it has changed, and serve the logged model (HOST=, PORT=)
+serve: .local/model  ## Log the agent if it has changed, and serve the logged model (HOST=, PORT=, WORKERS=)
 	@# The logged model brings its own code; -P keeps this folder's from being taken instead.
 	@model="$$(cat .local/model)" && PYTHONPATH="$$model/code" \
-	  exec $(BIN)/python -P -m stateful_agent.server "$$model" --host $(HOST) --port $(PORT)
+	  exec $(BIN)/python -P -m stateful_agent.server "$$model" --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
 test: .venv/dev  ## Check style and types, and run the tests
 	$(BIN)/ruff check .

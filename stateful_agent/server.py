@@ -1,18 +1,20 @@
 """The web server around the logged model: the routes of the OpenAI Responses API and of MLflow.
 
-    python -m stateful_agent.server MODEL_URI [--host HOST] [--port PORT]
+    python -m stateful_agent.server MODEL_URI [--host HOST] [--port PORT] [--workers N]
 
 MLflow's own `AgentServer` has the same routes but answers every error with 500, so this is built on FastAPI.
 """
 
 import argparse
+import functools
 import gc
 import json
 import logging
+import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
@@ -23,6 +25,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
 
 from stateful_agent.caller import acting_as
 from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
@@ -32,13 +35,17 @@ from stateful_agent.rest import thread_routes
 logger = logging.getLogger(__name__)
 
 
-def create_app(agent: Any) -> FastAPI:
-    """An app that serves `agent`, a `LangGraphResponsesAgent`, on the server's own event loop."""
+def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
+    """An app that serves `agent`, a `LangGraphResponsesAgent`, on the server's own event loop.
+
+    `ready` is called when requests can come.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         agent.loop.adopt()
         await agent.aopen()
+        ready()
         yield
         await agent.aclose()
 
@@ -159,19 +166,41 @@ EOF
 """
 
 
-class Server(uvicorn.Server):
-    """uvicorn, which says what is running once it accepts requests."""
+def served(model: str, address: str, announced: Any) -> FastAPI:
+    """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
+    # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
+    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
+    mlflow.tracing.disable()  # until it is ready
+    agent: Any = mlflow.pyfunc.load_model(model).get_raw_model()
+    # What was imported stays for ever. Looking through it for garbage would hold up every stream, again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
-    welcome = ""
+    def ready() -> None:
+        threading.Thread(target=start_tracing, daemon=True).start()
+        if announced.acquire(block=False):
+            welcome = WELCOME.format(
+                model=os.path.relpath(model) if os.path.isdir(model) else model,
+                answers=agent.settings.agent_model
+                or "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)",
+                database=agent.storage.description,
+                address=address,
+                python=os.path.relpath(sys.executable),
+            )
+            print(welcome, flush=True)
 
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            print(self.welcome, flush=True)
+    return create_app(agent, ready)
 
 
-def pin_experiment() -> None:
-    """Look up once where traces go: MLflow would ask its store again for each turn, and hold up all the others."""
+def start_tracing() -> None:
+    """Let MLflow trace turns from here on.
+
+    What it imports for that takes as long as half of the start, and its store of traces may be away: nobody waits for
+    it, and the turns of the first two seconds are not traced. Where traces go is looked up once: MLflow would ask its
+    store again for each turn, and hold up all the others.
+    """
     name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     try:
         if name or experiment_id:
@@ -180,6 +209,7 @@ def pin_experiment() -> None:
             mlflow.set_experiment("Default")
     except Exception as error:
         logger.warning("The experiment for traces cannot be looked up: %s", error)
+    mlflow.tracing.enable()
 
 
 def main() -> None:
@@ -188,42 +218,35 @@ def main() -> None:
     parser.add_argument("model", help="the logged model: models:/..., runs:/... or a folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that serve (default: %(default)s)")
     args = parser.parse_args()
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
     print(f"Loading {args.model} ...", flush=True)
-    # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
-    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
-    mlflow.tracing.enable()  # takes a second, for which a first turn would block all others
-    threading.Thread(target=pin_experiment, daemon=True).start()  # may wait for a tracking server that is away
-    agent: Any = mlflow.pyfunc.load_model(args.model).get_raw_model()
-    # What was imported stays for ever. Looking through it for garbage would hold up every stream, again and again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
-    server = Server(
-        uvicorn.Config(
-            create_app(agent),
-            host=args.host,
-            port=args.port,
-            log_level="warning",
-            timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
-        )
+    announced = multiprocessing.get_context("spawn").Semaphore(1)
+    config = uvicorn.Config(
+        functools.partial(served, args.model, f"http://{args.host}:{args.port}", announced),
+        factory=True,
+        host=args.host,
+        port=args.port,
+        workers=args.workers,
+        log_level="warning",
+        timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
+        timeout_worker_healthcheck=30,
     )
-    server.welcome = WELCOME.format(
-        model=os.path.relpath(args.model) if os.path.isdir(args.model) else args.model,
-        answers=agent.settings.agent_model
-        or "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)",
-        database=agent.storage.description,
-        address=f"http://{args.host}:{args.port}",
-        python=os.path.relpath(sys.executable),
-    )
+    sockets = [config.bind_socket()]
+    server = uvicorn.Server(config)
     try:
-        server.run()
+        if args.workers > 1:
+            Multiprocess(config, sockets).run()
+        else:
+            server.run(sockets)
     except KeyboardInterrupt:
-        print("Stopped.")
-    if not server.started:
+        pass
+    if not server.started and args.workers == 1:
         sys.exit(1)
+    print("Stopped.")
 
 
 if __name__ == "__main__":

@@ -84,10 +84,14 @@ class Storage:
         ours = self._loop is asyncio.get_running_loop()  # a forked child must not hang up on its parent's behalf
         if ours and opening is not None and opening.done() and not opening.exception():
             pool = opening.result()
-            last = self._embedded is not None and await _is_alone(pool)
-            await pool.close()
-            if self._embedded is not None and last:
-                self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
+            if self._embedded is None:
+                await pool.close()
+                return
+            with self._embedded.leaving:  # of processes that end together, one is the last
+                last = await _is_alone(pool)
+                await pool.close()
+                if last:
+                    self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
 
     async def set_up(self, role: str | None = None) -> list[str]:
         """Create the tables or bring them up to date, as their owner; let `role` read and write their rows.
@@ -221,6 +225,8 @@ class EmbeddedPostgres:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
+        self.leaving: Any = None
+        """A lock for whoever looks whether others are left, and goes."""
         self._server: Any = None
 
     def start(self) -> str:
@@ -235,6 +241,7 @@ class EmbeddedPostgres:
         self._server = get_server(self.folder, cleanup_mode=None, start=False)
         # Its own lock is one file in /tmp, which belongs to whichever user came first.
         self._server._lock = InterProcessLock(self.folder.with_suffix(".lock"))
+        self.leaving = InterProcessLock(self.folder.with_suffix(".leaving"))
         self._server.start()
         return str(self._server.get_uri())
 

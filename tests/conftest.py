@@ -166,9 +166,9 @@ def with_agent(logged_model: str, agent_file: Path, folder: Path) -> str:
 
 
 @contextmanager
-def serving(model: str, cwd: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def serving(model: str, cwd: Path, port: int, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """The server as `make serve` starts it, until it answers."""
-    command = [sys.executable, "-P", "-m", "stateful_agent.server", model, "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "stateful_agent.server", model, "--port", str(port), *options]
     env = os.environ | {"PYTHONPATH": f"{model}/code"} | environment
     with (cwd / "server.log").open("wb") as output:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output)

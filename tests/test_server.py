@@ -189,7 +189,25 @@ def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
         taken.listen()
         with serving(logged_model, tmp_path, taken.getsockname()[1]) as process:
             assert process.wait(30) != 0
-    assert "address already in use" in (tmp_path / "server.log").read_text()
+    assert "Address already in use" in (tmp_path / "server.log").read_text()
+
+
+def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}", api_key="none", max_retries=5)
+    thread: Any = {"custom_inputs": {"thread_id": "t"}}
+    with serving(logged_model, tmp_path, port, "--workers", "2") as process:
+        client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
+        *_, victim = psutil.Process(process.pid).children()
+        victim.kill()
+        for _ in range(5):
+            answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
+            assert "SF" in answer.output_text
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert mine == []
+    assert (tmp_path / "server.log").read_text().count("Try it") == 1
 
 
 @pytest.fixture(scope="module")
