@@ -12,13 +12,14 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from stateful_agent.errors import InvalidRequest
 
 SAID = ("output_text", "input_text", "text", "refusal")
+LEFT_OUT = ("reasoning", "mcp_call", "mcp_list_tools")
 
 
 def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMessage]:
     """One message per item; function calls join the assistant's message before them, as models expect it.
 
-    A message keeps the id of its item (of a function call: its `message_id`). Reasoning items are left out: no
-    provider reads another's.
+    A message keeps the id of its item (of a function call: its `message_id`). Reasoning is left out, as no provider
+    reads another's, and so is what a server says of the tools that it ran itself.
 
     Raises:
         InvalidRequest: an item of another kind, or without content; `name` is what the error calls the list, `first`
@@ -47,7 +48,7 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
             status = "error" if item.get("status") == "incomplete" else "success"
             call_id, output = _string(item, "call_id", param), _as_text(item.get("output", ""))
             messages.append(ToolMessage(output, tool_call_id=call_id, id=item.get("id"), status=status))
-        elif kind != "reasoning":
+        elif kind not in LEFT_OUT:
             raise InvalidRequest(f"This agent does not take input items of type {kind!r}.", param=param)
     return messages
 

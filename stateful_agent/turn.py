@@ -125,15 +125,17 @@ def resolve(turn: Turn, thread: Sequence[BaseMessage]) -> list[AnyMessage]:
     if turn.refers is None:
         return turn.messages
     held = {item["id"]: item for item in to_items(thread)}
+    known = {message.id for message in thread}
     items = []
     for n, item in enumerate(turn.refers):
-        if is_reference(item):
-            if item.get("id") not in held:
-                raise InvalidRequest(
-                    f"The thread holds no item {item.get('id')!r} here: send the item itself.", param=f"input[{n}].id"
-                )
-            item = held[item["id"]]
-        items.append(item)
+        if not is_reference(item):
+            items.append(item)
+        elif (named := str(item.get("id"))) in held:
+            items.append(held[named])
+        elif named.rsplit("-", 2)[0] not in known:  # else it is a part of a message that input leaves out
+            raise InvalidRequest(
+                f"The thread holds no item {named!r} here: send the item itself.", param=f"input[{n}].id"
+            )
     return messages_in(items)
 
 
