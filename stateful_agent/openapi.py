@@ -39,11 +39,16 @@ ERRORS: dict[int | str, Json] = {
 
 ITEM = {"type": "object", "properties": {"type": {"type": "string"}, "role": {"type": "string"}}}
 IDS = {name: {"type": "string", "minLength": 1, "maxLength": 255} for name in ("thread_id", "checkpoint_id")}
+PLACE = {"thread_id": "my-trip"}
 TURN: Json = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
+                "examples": {
+                    "turn": {"value": {"input": "I'm headed to SF!", "custom_inputs": PLACE}},
+                    "stream": {"value": {"input": "Where am I going?", "custom_inputs": PLACE, "stream": True}},
+                },
                 "schema": {
                     "type": "object",
                     "properties": {
@@ -66,7 +71,7 @@ TURN: Json = {
                         "max_output_tokens": {"type": "integer", "minimum": 1},
                         "store": {"type": "boolean"},
                     },
-                }
+                },
             }
         },
     }

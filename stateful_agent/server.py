@@ -40,13 +40,7 @@ from stateful_agent.rest import thread_routes
 logger = logging.getLogger(__name__)
 
 NAME = "stateful-agent"
-RESPONSES = (
-    "/responses",
-    "/v1/responses",
-    "/invocations",
-    "/serving-endpoints/responses",
-    "/serving-endpoints/{name}/invocations",
-)
+RESPONSES = ("/responses", "/v1/responses", "/invocations", "/serving-endpoints/responses")
 """Where turns are taken: as OpenAI's clients, MLflow's and Databricks' ask for them."""
 
 
@@ -86,6 +80,10 @@ def create_app(agent: Any) -> FastAPI:
     described: dict[str, Any] = {"responses": ERRORS | ANSWER, "openapi_extra": TURN, "summary": "Take a turn"}
     for path in RESPONSES:
         app.add_api_route(path, respond, methods=["POST"], response_model=None, **described)
+
+    @app.post("/serving-endpoints/{name}/invocations", response_model=None, **described)
+    async def respond_as(name: str, request: Request) -> Response:
+        return await respond(request)
 
     async def read(request: Request) -> dict[str, Any]:
         return await read_body(request, agent.settings.max_input_bytes)
