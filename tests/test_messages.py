@@ -138,3 +138,11 @@ def test_what_no_model_needs_is_left_out(kind: str) -> None:
 def test_json_that_others_would_read_otherwise_is_none(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         read_json(text)
+
+
+def test_json_may_be_nested_a_hundred_deep() -> None:
+    assert read_json("[" * 100 + "]" * 100)
+    assert read_json('{"a":' * 100 + "1" + "}" * 100)
+    for text in ("[" * 101 + "]" * 101, '{"a":' * 101 + "1" + "}" * 101, "[" * 900 + "]" * 900):
+        with pytest.raises(ValueError, match="more than 100 deep"):
+            read_json(text)
