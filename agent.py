@@ -187,7 +187,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             return at(thread_id, checkpoint_id), None
 
         if base is None:
-            return at(thread_id), {"messages": turn.messages}
+            return at(thread_id), {"messages": resolve(turn, [])}
         unfinished = mend(base, at_head=checkpoint_id is None)
         thread = [*messages_at(base), *unfinished]
         resent = continuation(thread, resolve(turn, thread))

@@ -25,12 +25,6 @@ from stateful_agent.request import ResponsesRequest
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 
 
-UNPLACED = (
-    "An item_reference names an item of a thread: name the thread too, in custom_inputs.thread_id, "
-    "metadata.thread_id, conversation or previous_response_id, or send the item itself."
-)
-
-
 @dataclass(frozen=True)
 class Turn:
     """A request that is known to be well-formed."""
@@ -63,22 +57,23 @@ def accept(request: ResponsesRequest, *, max_input_bytes: int) -> Turn:
     check_size([items, request.instructions], max_input_bytes)
     refers = any(is_reference(item) for item in items)
     messages = [] if refers else messages_in(items)
-    says = bool(messages) or refers
     asks = asked_of_model(request)
     place = place_of(request)
 
+    if refers and not place.is_given:
+        raise InvalidRequest(
+            "An item_reference names an item of a thread: name the thread too, in custom_inputs.thread_id, "
+            "metadata.thread_id, conversation or previous_response_id, or send the item itself.",
+            param="input",
+        )
     if request.store is False:
         if place.is_given:
             raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
-        if refers:
-            raise InvalidRequest(UNPLACED, param="input")
         if not messages:
             raise InvalidRequest("store: false keeps nothing, so there is nothing to replay: send input.")
         return Turn(messages, Place(), asks)
     if not place.is_given:
-        if refers:
-            raise InvalidRequest(UNPLACED, param="input")
-        if not says:
+        if not messages:
             raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
         place = Place(str(uuid.uuid4()), begins=True)
     return Turn(messages, replace(place, begins=place.begins and bool(messages)), asks, items if refers else None)

@@ -154,7 +154,7 @@ class TestRoutes:
             '{"input": "a", "custom_inputs": {"threadId": "a"}}',
             '{"input": "a", "thread_id": "a"}',
             '{"messages": [{"role": "user", "content": "a"}]}',
-            '{"input": [{"type": "item_reference", "id": ["a"]}], "conversation": "a"}',
+            '{"input": [{"type": "item_reference", "id": ["a"]}]}',
             *(json.dumps({"input": [call(arguments), CALLED]}) for arguments in HOSTILE_ARGUMENTS),
         ],
     )
