@@ -160,7 +160,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             async for event in self._stream(graph, graph_input, config, asked, events, saver):
                 yield event
         except Exception as error:
-            with suppress(AgentError):
+            with suppress(AgentError):  # what failed first is what is said
                 await saver.release()
             raise typed(error, is_stored=saver.last_checkpoint_id is not None) from error
         finally:

@@ -86,10 +86,13 @@ class TestUnexpected:
         assert answer.json()["error"]["code"] == "model_failed"
         assert "pa55word" not in answer.text
 
-    def test_outside_of_a_turn(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-        http = serve(words=("ok",), allowed_origins="https://app.test")
-        monkeypatch.setattr("stateful_agent.server.read_json", lambda _body: 1 / 0)
-        answer = http.post("/responses", json=TURN, headers={"origin": "https://app.test"})
+    def test_in_a_route(self, serve: Serve) -> None:
+        async def broken() -> float:
+            return 1 / 0
+
+        http: Any = serve(words=("ok",), allowed_origins="https://app.test")
+        http.app.add_api_route("/broken", broken)
+        answer = http.get("/broken", headers={"origin": "https://app.test"})
         assert answer.status_code == 500
         assert answer.json()["error"]["code"] == "internal_error"
         assert "division" not in answer.text
