@@ -9,6 +9,7 @@ import functools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import mlflow
@@ -26,11 +27,12 @@ from stateful_agent import history
 from stateful_agent.caller import as_caller_of
 from stateful_agent.edit import conclude, fork_with_results
 from stateful_agent.errors import AgentError, NothingToResume, TooManySteps, typed
-from stateful_agent.graph import build_graph, check_graph
+from stateful_agent.graph import ModelSettings, build_graph, check_graph, model_settings
 from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
 from stateful_agent.numbered import Memory
+from stateful_agent.request import read_request
 from stateful_agent.responses import Event, ResponseEvents, error_event, goes_on_after, until_done
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.serde import Serde, declared_types
@@ -40,7 +42,7 @@ from stateful_agent.threads import place_of_response
 from stateful_agent.time_travel import Compiled, TimeTravel
 from stateful_agent.tools import agent_tools
 from stateful_agent.transcript import continuation
-from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, read_request
+from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, resolve
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
@@ -140,8 +142,9 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             span.set_outputs(event["response"])
 
     async def _run(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
-        if turn.thread_id is None:  # not to be stored
-            async for event in self._stream(self._copy(None), {"messages": turn.messages}, {}, events):
+        asked = model_settings(self._compile(), turn.asks)
+        if not turn.place.is_given:  # not to be stored
+            async for event in self._stream(self._copy(None), {"messages": turn.messages}, {}, asked, events):
                 yield event
             for event in events.complete({}):
                 yield event
@@ -156,8 +159,12 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             if mlflow.get_current_active_span():  # not all turns are traced
                 mlflow.update_current_trace(metadata={"mlflow.trace.session": custom_outputs["thread_id"]})
             config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
-            async for event in self._stream(graph, graph_input, config, events, saver):
+            async for event in self._stream(graph, graph_input, config, asked, events, saver):
                 yield event
+        except Exception as error:
+            with suppress(AgentError):  # what failed first is what is said
+                await saver.release()
+            raise typed(error, is_stored=saver.last_checkpoint_id is not None) from error
         finally:
             await saver.release()
         for event in events.complete(custom_outputs | {"checkpoint_id": saver.last_checkpoint_id}):
@@ -168,13 +175,12 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     ) -> tuple[RunnableConfig, dict[str, Any] | None]:
         """Take the thread. Returns where the turn continues from, and the graph's input: `None` for a replay."""
         pool = await self.storage.pool()
-        thread_id, checkpoint_id = str(turn.thread_id), turn.checkpoint_id
-        if turn.previous_response_id:
-            thread_id, checkpoint_id = await place_of_response(pool, turn.previous_response_id)
-        begins = bool(turn.messages) and checkpoint_id is None
+        thread_id, checkpoint_id, begins = str(turn.place.thread_id), turn.place.checkpoint_id, turn.place.begins
+        if turn.place.previous_response_id:
+            thread_id, checkpoint_id = await place_of_response(pool, turn.place.previous_response_id)
         base = await saver.take(thread_id, checkpoint_id, begins=begins, patience=self.settings.thread_timeout)
 
-        if not turn.messages:
+        if not (turn.messages or turn.refers):
             if base is None or not (checkpoint_id or history.next_nodes(graph, base.checkpoint)):
                 raise NothingToResume(param="input")
             if checkpoint_id and has_results(base):
@@ -183,9 +189,10 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             return at(thread_id, checkpoint_id), None
 
         if base is None:
-            return at(thread_id), {"messages": turn.messages}
+            return at(thread_id), {"messages": resolve(turn, [])}
         unfinished = mend(base, at_head=checkpoint_id is None)
-        resent = continuation([*messages_at(base), *unfinished], turn.messages)
+        thread = [*messages_at(base), *unfinished]
+        resent = continuation(thread, resolve(turn, thread))
         messages: list[BaseMessage] = list(resent.new)
         if resent.after is not None:
             unfinished = []
@@ -203,13 +210,14 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         graph: Compiled,
         graph_input: dict[str, Any] | None,
         config: RunnableConfig,
+        asked: ModelSettings | None,
         events: ResponseEvents,
         saver: TurnSaver | None = None,
     ) -> AsyncIterator[Event]:
         """Run the graph and say what it says. That something is done is said once it is on disk."""
         held: list[Event] = []
         config["recursion_limit"] = self.settings.max_steps
-        chunks: AsyncIterator[Any] = graph.astream(graph_input, config, stream_mode=["messages", "updates"])
+        chunks: Any = graph.astream(graph_input, config, context=asked, stream_mode=["messages", "updates"])
         try:
             async for mode, chunk in chunks:
                 if mode == "messages":

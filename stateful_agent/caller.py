@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from mlflow.types.responses import ResponsesAgentRequest
 
 from stateful_agent.errors import Unidentified
-from stateful_agent.turn import check_id
+from stateful_agent.place import check_id
 
 _caller: ContextVar[str | None] = ContextVar("caller", default=None)
 

@@ -5,6 +5,7 @@ docstring is its message, unless the place that raises it can say more.
 """
 
 import logging
+import re
 import uuid
 from typing import Any
 
@@ -30,6 +31,11 @@ class AgentError(MlflowException):
     code = "internal_error"
     type = "server_error"
     mlflow_code = INTERNAL_ERROR
+    retry_after: int | None = None
+    """Seconds after which the request may succeed."""
+
+    should_retry = True
+    """Whether the same request may be sent again: not once something of its turn is stored."""
 
     def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
         """`param` names the part of the request that is to blame."""
@@ -171,6 +177,7 @@ class ShuttingDown(AgentError):
     code = "shutting_down"
     mlflow_code = TEMPORARILY_UNAVAILABLE
     retry_after = 5  # seconds
+    should_retry = False  # by itself: what the turn has done until now is stored
 
 
 class Unreadable(AgentError):
@@ -185,29 +192,47 @@ class Misconfigured(AgentError):
     code = "misconfigured"
 
 
-def typed(error: Exception) -> AgentError:
-    """The error that a caller meets when a turn fails with `error`.
+def typed(error: Exception, *, is_stored: bool = False) -> AgentError:
+    """The error that a caller meets when a turn fails with `error`; `is_stored`: after something of it was stored.
 
     A model provider's own message is passed on. Any other failure is logged under an id, and the caller is told
     no more than that id.
     """
-    if isinstance(error, AgentError):
-        return error
-    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    failure = error if isinstance(error, AgentError) else _failure(error)
+    failure.should_retry = failure.should_retry and not is_stored
+    return failure
+
+
+def _failure(error: Exception) -> AgentError:
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, TimeoutError) or any("Timeout" in name for name in names):
         return ModelTimedOut(_provider_message(error))
     if status == 429:
-        return ModelRateLimited(_provider_message(error))
-    if isinstance(status, int) or names & {"APIConnectionError", "TransportError", "ConnectionError"}:
+        limited = ModelRateLimited(_provider_message(error))
+        seconds = str(getattr(response, "headers", {}).get("retry-after"))
+        limited.retry_after = int(seconds) if re.fullmatch("[0-9]{1,6}", seconds) else None
+        return limited
+    if isinstance(status, int):
         return ModelFailed(_provider_message(error))
     error_id = uuid.uuid4().hex[:12]
-    logger.error("A turn failed (error %s)", error_id, exc_info=error)
+    logger.error("A request failed (error %s)", error_id, exc_info=error)
+    if names & {"APIConnectionError", "TransportError", "ConnectionError"}:
+        return ModelFailed(f"The model provider cannot be reached. The log has the cause, under error {error_id}.")
     return AgentError(f"The agent failed. Its log has the cause, under error {error_id}.")
+
+
+SECRETS = re.compile(
+    r"(?<=://)[^/@\s]+(?=@)|(?<=Bearer )\S+|\b(?:sk-|pk-|tvly-|dapi)[\w*-]{8,}"
+    r"|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+|(?<=secret=)[^&\s]+|(?<=password=)[^&\s]+",
+    re.IGNORECASE,
+)
+"""What providers quote of the request that they refuse: credentials in a URL, in a header, on their own."""
 
 
 def _provider_message(error: Exception) -> str:
     """What the provider said, without the transport's wrapping."""
     body = getattr(error, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    return f"The model provider answered: {said or error}"[:1000]
+    return SECRETS.sub("***", f"The model provider answered: {said or error}")[:1000]

@@ -4,28 +4,34 @@ https://platform.openai.com/docs/api-reference/responses/create, `input`.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 
 from stateful_agent.errors import InvalidRequest
 
+SAID = ("output_text", "input_text", "text", "refusal")
+DEEPEST = 100
+"""Levels of nesting in JSON. MLflow's traces, pydantic and msgpack each fail at some depth beyond it."""
+LEFT_OUT = ("reasoning", "mcp_call", "mcp_list_tools")
 
-def to_messages(items: Any, name: str = "input") -> list[AnyMessage]:
+
+def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMessage]:
     """One message per item; function calls join the assistant's message before them, as models expect it.
 
-    A message keeps the id of its item (of a function call: its `message_id`). Reasoning items are left out: no
-    provider reads another's.
+    A message keeps the id of its item (of a function call: its `message_id`). Reasoning is left out, as no provider
+    reads another's, and so is what a server says of the tools that it ran itself.
 
     Raises:
-        InvalidRequest: an item of another kind, or without content; `name` is what the error calls the list.
+        InvalidRequest: an item of another kind, or without content; `name` is what the error calls the list, `first`
+            its first item's number there.
     """
     if not _is_list_of_dicts(items):
         raise InvalidRequest(f"{name} must be a list of Responses items.", param=name)
     messages: list[AnyMessage] = []
-    for n, item in enumerate(items):
-        kind = item.get("type", "message")
+    for n, item in enumerate(items, first):
+        kind = item.get("type") or "message"
         param = f"{name}[{n}]"
         for key in ("id", "message_id"):
             if item.get(key) is not None:
@@ -44,7 +50,7 @@ def to_messages(items: Any, name: str = "input") -> list[AnyMessage]:
             status = "error" if item.get("status") == "incomplete" else "success"
             call_id, output = _string(item, "call_id", param), _as_text(item.get("output", ""))
             messages.append(ToolMessage(output, tool_call_id=call_id, id=item.get("id"), status=status))
-        elif kind != "reasoning":
+        elif kind not in LEFT_OUT:
             raise InvalidRequest(f"This agent does not take input items of type {kind!r}.", param=param)
     return messages
 
@@ -89,7 +95,7 @@ def text_of(content: Any) -> str:
     """The text in a message's content, whatever its form."""
     if isinstance(content, str):
         return content
-    parts = (part if isinstance(part, str) else part.get("text", "") for part in content)
+    parts = (part if isinstance(part, str) else part.get("text", part.get("refusal", "")) for part in content)
     return "".join(part for part in parts if isinstance(part, str))
 
 
@@ -133,6 +139,45 @@ def check_pairs(messages: Sequence[BaseMessage]) -> None:
         raise InvalidRequest(f"The function call {min(map(str, pending))!r} has no output.")
 
 
+def leading_instructions(items: Sequence[dict[str, Any]]) -> list[str]:
+    """The texts of the system's and developer's messages that `items` begins with.
+
+    Raises:
+        InvalidRequest: one of them is no text.
+    """
+    texts: list[str] = []
+    for n, item in enumerate(items):
+        if item.get("role") not in ("system", "developer"):
+            break
+        content = item.get("content")
+        if not (isinstance(content, str) or _is_text(content)):
+            raise InvalidRequest("Instructions are text.", param=f"input[{n}].content")
+        texts.append(text_of(content))
+    return texts
+
+
+def without_lost_calls(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """The messages without function calls that have no output although something follows, and without repeated ones.
+
+    Clients resend the calls that the agent ran itself, some twice, and leave out the outputs, which are not theirs.
+    """
+    kept: list[AnyMessage] = []
+    answered: set[str] = set()
+    is_last = True
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+            kept.append(message)
+            continue
+        if isinstance(message, AIMessage) and message.tool_calls:
+            calls = {json.dumps(call, sort_keys=True): call for call in message.tool_calls}
+            message.tool_calls = [call for call in calls.values() if is_last or call["id"] in answered]
+        if not isinstance(message, AIMessage) or message.content or message.tool_calls:
+            kept.append(message)
+        answered, is_last = set(), False
+    return kept[::-1]
+
+
 def _message(item: dict[str, Any], param: str) -> AnyMessage:
     content = item.get("content")
     if not content or not (isinstance(content, str) or _is_list_of_dicts(content)):
@@ -141,18 +186,23 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
     if role == "user":
         return HumanMessage(content if isinstance(content, str) else _parts(content, param), id=item.get("id"))
     if role == "assistant":
-        if not isinstance(content, str) and not all(_is_said(part) for part in content):
-            raise InvalidRequest("An assistant's content is text: parts of type output_text.", param=f"{param}.content")
+        if not (isinstance(content, str) or _is_text(content)):
+            raise InvalidRequest(f"An assistant's content is text: {', '.join(SAID)}.", param=f"{param}.content")
         return AIMessage(text_of(content), id=item.get("id"))
     # Stored, it would speak with the operator's voice in all later turns.
     raise InvalidRequest(
-        f"Messages of role {role!r} are not taken from callers: the system prompt belongs to the agent.",
+        f"A message of role {role!r} is not taken here: send instructions, or begin the input with it.",
         param=f"{param}.role",
     )
 
 
+def _is_text(content: Any) -> bool:
+    return _is_list_of_dicts(content) and all(_is_said(part) for part in content)
+
+
 def _is_said(part: dict[str, Any]) -> bool:
-    return part.get("type") in ("output_text", "input_text", "text") and isinstance(part.get("text"), str)
+    kind = part.get("type")
+    return isinstance(part.get("refusal" if kind == "refusal" else "text"), str) and kind in SAID
 
 
 def _parts(content: list[dict[str, Any]], param: str) -> str | list[str | dict[str, Any]]:
@@ -195,20 +245,41 @@ def read_json(text: str | bytes | bytearray) -> Any:
     """Parse JSON that other parties will understand as well.
 
     Raises:
-        ValueError: it is none, or it is nested too deep, or holds NaN, an infinity or half of a character.
+        ValueError: it is none, or it is nested too deep, names a key twice, or holds NaN, an infinity or half of a
+            character.
     """
 
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no JSON")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            raise ValueError("an object names a key twice")
+        return value
+
     try:
-        value = json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        if _is_deeper(value, DEEPEST):
+            raise RecursionError
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError(f"it is nested more than {DEEPEST} deep") from error
     except UnicodeEncodeError as error:
         raise ValueError("it holds a lone surrogate, half of a character") from error
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested in more levels."""
+    nested = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        nested = [inner for outer in nested for inner in _inner(outer) if isinstance(inner, dict | list)]
+    return bool(nested)
+
+
+def _inner(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _string(item: dict[str, Any], key: str, param: str) -> str:
@@ -218,4 +289,6 @@ def _string(item: dict[str, Any], key: str, param: str) -> str:
 
 
 def _as_text(output: Any) -> str:
-    return output if isinstance(output, str) else json.dumps(output)
+    if isinstance(output, str) or (output and _is_text(output)):
+        return text_of(output)
+    return json.dumps(output)

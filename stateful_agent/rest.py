@@ -12,16 +12,11 @@ from langchain_core.messages import RemoveMessage, convert_to_messages
 
 from stateful_agent.errors import InvalidRequest, typed
 from stateful_agent.messages import to_items, to_messages
-from stateful_agent.turn import check_id, check_limit
+from stateful_agent.place import check_id
+from stateful_agent.turn import check_limit
 
 Json = dict[str, Any]
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "Malformed; `error.message` says how."},
-    404: {"description": "There is no such thread or checkpoint."},
-    413: {"description": "The body is over the size limit."},
-    503: {"description": "The database cannot be reached."},
-}
 OBJECT = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
@@ -30,7 +25,7 @@ def thread_routes(agent: Any, read: Callable[[Request], Awaitable[Json]]) -> API
 
     `read` is how the server reads a JSON object from a request.
     """
-    router = APIRouter(tags=["threads"], responses=ERRORS)
+    router = APIRouter(tags=["threads"])
     JsonBody = Annotated[Json, Depends(read)]
 
     async def call(operation: str, /, **arguments: Any) -> Any:

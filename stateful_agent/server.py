@@ -6,16 +6,19 @@ MLflow's own `AgentServer` has the same routes but answers every error with 500,
 """
 
 import argparse
-import functools
+import asyncio
 import gc
 import json
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -23,16 +26,24 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
 from stateful_agent.caller import acting_as
-from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+from stateful_agent.errors import InputTooLarge, InvalidRequest, ShuttingDown, typed
+from stateful_agent.http_errors import answer_errors
 from stateful_agent.messages import read_json
+from stateful_agent.openapi import ANSWER, ERRORS, TURN, description
+from stateful_agent.request import read_request
+from stateful_agent.responses import error_event
 from stateful_agent.rest import thread_routes
 
 logger = logging.getLogger(__name__)
+
+NAME = "stateful-agent"
+RESPONSES = ("/responses", "/v1/responses", "/invocations", "/serving-endpoints/responses")
+"""Where turns are taken: as OpenAI's clients, MLflow's and Databricks' ask for them."""
 
 
 def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
@@ -49,50 +60,57 @@ def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
         yield
         await agent.aclose()
 
-    app = FastAPI(title="stateful-agent", lifespan=lifespan)
+    began = int(time.time())
+    app = FastAPI(title=NAME, lifespan=lifespan)
+    app.openapi = partial(description, app)  # type: ignore[method-assign]
+    answer_errors(app)
     trusted = agent.settings.trusted_identity
     if trusted and trusted != "context":
         app.add_middleware(Identify, header=trusted)
+    if origins := agent.settings.allowed_origins:
+        allowed = [origin.strip() for origin in origins.split(",")]
+        methods, told = ["GET", "POST", "DELETE"], ["Retry-After", "x-should-retry"]
+        app.add_middleware(
+            CORSMiddleware, allow_origins=allowed, allow_methods=methods, allow_headers=["*"], expose_headers=told
+        )
 
     async def respond(request: Request) -> Response:
-        body = await read_body(request, agent.settings.max_input_bytes)
-        stream = body.pop("stream", None)
-        if not (stream is None or isinstance(stream, bool)):
-            raise InvalidRequest("stream must be true or false.", param="stream")
-        if not stream:
-            response = await agent.apredict(body)
+        asked = read_request(await read_body(request, agent.settings.max_input_bytes))
+        if not asked.stream:
+            response = await agent.apredict(asked)
             return JSONResponse(response.model_dump(exclude_none=True))
-        batches = agent.aevents(body)
+        batches = agent.aevents(asked)
         first = await anext(batches)  # whatever fails before it has a status of its own
         return StreamingResponse(server_sent(first, batches), media_type="text/event-stream")
 
-    for path in ("/responses", "/v1/responses", "/invocations"):
-        app.add_api_route(path, respond, methods=["POST"], response_model=None)
+    described: dict[str, Any] = {"responses": ERRORS | ANSWER, "openapi_extra": TURN, "summary": "Take a turn"}
+    for path in RESPONSES:
+        app.add_api_route(path, respond, methods=["POST"], response_model=None, **described)
+
+    @app.post("/serving-endpoints/{name}/invocations", response_model=None, **described)
+    async def respond_as(name: str, request: Request) -> Response:
+        return await respond(request)
 
     async def read(request: Request) -> dict[str, Any]:
         return await read_body(request, agent.settings.max_input_bytes)
 
-    app.include_router(thread_routes(agent, read))
+    app.include_router(thread_routes(agent, read), responses=ERRORS)
 
     @app.get("/health")
+    @app.get("/ping")
     async def health() -> dict[str, str]:
         return {"status": "healthy"}
 
+    @app.get("/v1/models")
+    @app.get("/models")
+    async def models() -> dict[str, Any]:
+        model = {"id": NAME, "object": "model", "created": began, "owned_by": NAME}
+        return {"object": "list", "data": [model]}
+
     @app.get("/agent/info")
     async def agent_info() -> dict[str, Any]:
-        name = os.environ.get("DATABRICKS_APP_NAME", "stateful-agent")
+        name = os.environ.get("DATABRICKS_APP_NAME", NAME)
         return {"name": name, "use_case": "agent", "agent_api": "responses", "mlflow_version": mlflow.__version__}
-
-    @app.exception_handler(AgentError)
-    async def agent_error(_request: Request, error: AgentError) -> JSONResponse:
-        retry_after = getattr(error, "retry_after", None)
-        headers = {"Retry-After": str(retry_after)} if retry_after else None
-        return JSONResponse({"error": error.as_dict()}, error.status, headers)
-
-    @app.exception_handler(HTTPException)
-    async def no_such_route(_request: Request, error: HTTPException) -> JSONResponse:
-        fields = {"message": error.detail, "type": "invalid_request_error", "code": "no_such_route", "param": None}
-        return JSONResponse({"error": fields}, error.status_code, error.headers)
 
     return app
 
@@ -114,8 +132,13 @@ async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:
 
     Raises:
         InputTooLarge: there is more.
-        InvalidRequest: it is not a JSON object.
+        InvalidRequest: it is not a JSON object, or does not say that it is JSON.
     """
+    # A web page may send any other form to any address without asking the browser first.
+    if not re.fullmatch(
+        r"application/(.*\+)?json", request.headers.get("content-type", "").split(";")[0].strip(), re.I
+    ):
+        raise InvalidRequest("Send JSON, and say so: content-type: application/json.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -131,10 +154,18 @@ async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 async def server_sent(first: list[Any], rest: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
-    """Batches of response events as server-sent events."""
+    """Batches of response events as server-sent events. Whatever ends them early is said."""
     yield as_lines(first)
-    async for batch in rest:
-        yield as_lines(batch)
+    last = first[-1]
+    try:
+        async for batch in rest:
+            yield as_lines(batch)
+            last = batch[-1]
+    except Exception as error:
+        yield as_lines([error_event(typed(error), last["sequence_number"] + 1)])
+    except asyncio.CancelledError:  # the server stops, and has waited long enough
+        yield as_lines([error_event(ShuttingDown(), last["sequence_number"] + 1)])
+        raise
     yield "data: [DONE]\n\n"
 
 
@@ -226,7 +257,7 @@ def main() -> None:
     print(f"Loading {args.model} ...", flush=True)
     announced = multiprocessing.get_context("spawn").Semaphore(1)
     config = uvicorn.Config(
-        functools.partial(served, args.model, f"http://{args.host}:{args.port}", announced),
+        partial(served, args.model, f"http://{args.host}:{args.port}", announced),
         factory=True,
         host=args.host,
         port=args.port,

@@ -74,5 +74,8 @@ class Settings(BaseSettings):
     front of the server overwrites, or the context if nobody but trusted programs can call. Unset: nobody is told apart.
     """
 
+    allowed_origins: str | None = None
+    """The origins whose web pages may call, separated by commas; `*` for all. Unset: the server's own only."""
+
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""

@@ -17,10 +17,11 @@ from stateful_agent.edit import edit
 from stateful_agent.errors import InvalidRequest, ThreadNotFound, Unidentified
 from stateful_agent.loop import AgentLoop, on_loop, plain
 from stateful_agent.messages import to_messages
+from stateful_agent.place import check_id
 from stateful_agent.saver import TurnSaver
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Pool, Storage
-from stateful_agent.turn import check_id, check_limit, check_size, check_storable
+from stateful_agent.turn import check_limit, check_size, check_storable
 
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 

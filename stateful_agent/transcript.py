@@ -35,10 +35,11 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
 
     A request is a transcript if there is something of the assistant's in it. What follows that is always new: who
     says the same thing twice is heard twice. What is up to there is compared with the thread by what was said (tool
-    calls and their results count if the request has any: many clients leave them out), from wherever in the thread
-    it begins, so that a client may send the last part only. If the thread ends with it, it is left out. If the two
-    are alike and then differ, the request departs from the thread before the user's message that leads to the
-    difference; before the first one, if only what comes later is alike. If nothing is alike, all of it is new.
+    calls and that they have results count if the request has any: many clients leave results out, others make them
+    up), from wherever in the thread it begins, so that a client may send the last part only. If the thread ends with
+    it, it is left out. If the two are alike and then differ, the request departs from the thread before the user's
+    message that leads to the difference; before the first one, if only what comes later is alike. If nothing is
+    alike, all of it is new.
     """
     end = max((n + 1 for n, message in enumerate(request) if not isinstance(message, HumanMessage)), default=0)
     with_tools = any(isinstance(message, ToolMessage) for message in request)
@@ -83,7 +84,7 @@ def _said(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Said]:
         if isinstance(message, HumanMessage):
             said.append(_Said("user", _canonical(message), n))
         elif isinstance(message, ToolMessage) and with_tools:
-            said.append(_Said("tool", message.tool_call_id + _canonical(message), n))
+            said.append(_Said("tool", message.tool_call_id, n))
         elif isinstance(message, AIMessage):
             if text_of(message.content):
                 if said and said[-1].role == "assistant":

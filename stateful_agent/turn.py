@@ -1,20 +1,26 @@
 """What to do with a request: pure decisions, before anything is written."""
 
 import json
-import re
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from mlflow.types.responses import ResponsesAgentRequest
-from pydantic import ValidationError
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
-from stateful_agent.messages import check_pairs, to_messages, unanswered_calls
+from stateful_agent.messages import (
+    check_pairs,
+    leading_instructions,
+    to_items,
+    to_messages,
+    unanswered_calls,
+    without_lost_calls,
+)
+from stateful_agent.place import Place, place_of
+from stateful_agent.request import ResponsesRequest
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 
@@ -26,95 +32,109 @@ class Turn:
     messages: list[AnyMessage]
     """What the caller says. Empty: a replay."""
 
-    thread_id: str | None
-    """The thread to continue or begin; `None` for a turn that is not stored."""
+    place: Place
 
-    checkpoint_id: str | None
-    """Where to continue instead of the head."""
+    asks: dict[str, Any]
+    """What is asked of the model for this one turn, and not stored."""
 
-    previous_response_id: str | None = None
-    """The response to continue from, which names the thread and the checkpoint."""
-
-
-def read_request(body: Any) -> ResponsesAgentRequest:
-    """A request from its JSON form, in which `input` may also be a plain string, or absent if there is none.
-
-    Raises:
-        InvalidRequest: it has another shape; the message names the first field that is wrong.
-    """
-    if isinstance(body, ResponsesAgentRequest):
-        return body
-    if not isinstance(body, dict):
-        raise InvalidRequest("A request is a JSON object with `input`.")
-    if body.get("previous_response_id") is not None:  # MLflow's type has no such field
-        custom = body.get("custom_inputs") or {}
-        if isinstance(custom, dict):
-            body = body | {"custom_inputs": custom | {"previous_response_id": body["previous_response_id"]}}
-    if body.get("input") is None:
-        body = body | {"input": []}
-    if isinstance(body["input"], str):
-        body = body | {"input": [{"role": "user", "content": body["input"]}]}
-    try:
-        return ResponsesAgentRequest(**body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        # Between the names of fields, pydantic tells which of its validators failed.
-        place = ".".join(str(part) for part in first["loc"] if re.fullmatch(r"\d+|[a-z_]+", str(part)))
-        raise InvalidRequest(f"{place}: {first['msg'].removeprefix('Value error, ')}", param=place) from error
-    except (TypeError, KeyError, AttributeError) as error:  # from within MLflow's validators
-        raise InvalidRequest("The request has a field of the wrong type.") from error
+    refers: list[dict[str, Any]] | None = None
+    """The input, if it refers to items of the thread: `resolve` makes the messages of it."""
 
 
-def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
+def accept(request: ResponsesRequest, *, max_input_bytes: int) -> Turn:
     """Read a request.
 
-    The thread is `custom_inputs.thread_id`, else `context.conversation_id`, else a new one. `store: false` asks
-    for an answer without a thread: nothing is kept and no database is touched.
+    The thread is that of `custom_inputs.thread_id`, `metadata.thread_id` or `conversation`, else
+    `context.conversation_id`, else a new one; `previous_response_id` names a thread and a checkpoint in one.
+    `store: false` asks for an answer without a thread: nothing is kept and no database is touched.
 
     Raises:
-        InvalidRequest: an id that storage cannot hold, a checkpoint without its thread, or an item that no
-            conversation can hold.
+        InvalidRequest: an id that storage cannot hold, places that contradict each other, a checkpoint without its
+            thread, or an item that no conversation can hold.
         InputTooLarge: more than `max_input_bytes`.
     """
-    custom = request.custom_inputs or {}
-    items = [item.model_dump(exclude_none=True) for item in request.input]
-    check_size(items, max_input_bytes)
-    messages = to_messages(items)
+    items = request.input
+    check_size([items, request.instructions], max_input_bytes)
+    refers = any(is_reference(item) for item in items)
+    messages = [] if refers else messages_in(items)
+    asks = asked_of_model(request)
+    place = place_of(request)
+
+    if refers and not place.is_given:
+        raise InvalidRequest(
+            "An item_reference names an item of a thread: name the thread too, in custom_inputs.thread_id, "
+            "metadata.thread_id, conversation or previous_response_id, or send the item itself.",
+            param="input",
+        )
+    if request.store is False:
+        if place.is_given:
+            raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
+        if not messages:
+            raise InvalidRequest("store: false keeps nothing, so there is nothing to replay: send input.")
+        return Turn(messages, Place(), asks)
+    if not place.is_given:
+        if not messages:
+            raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
+        place = Place(str(uuid.uuid4()), begins=True)
+    return Turn(messages, replace(place, begins=place.begins and bool(messages)), asks, items if refers else None)
+
+
+def asked_of_model(request: ResponsesRequest) -> dict[str, Any]:
+    """What a request asks of the model for this one turn: `instructions` and how to sample."""
+    told = [request.instructions or "", *leading_instructions(request.input)]
+    asks = {
+        "instructions": "\n\n".join(text for text in told if text) or None,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_output_tokens": request.max_output_tokens,
+    }
+    return {name: value for name, value in asks.items() if value is not None}
+
+
+def messages_in(items: list[dict[str, Any]]) -> list[AnyMessage]:
+    """What a request's input adds to a conversation, as messages with ids of their own.
+
+    Raises:
+        InvalidRequest: an item that no conversation can hold.
+    """
+    first = len(leading_instructions(items))
+    messages = without_lost_calls(to_messages(items[first:], first=first))
     check_storable(messages)
     check_pairs(messages)
     for message in messages:  # an id from outside could name a message of the thread, and replace it
         message.id = str(uuid.uuid4())
+    return messages
 
-    thread_id = checkpoint_id = None
-    if "thread_id" in custom:
-        thread_id = check_id(custom["thread_id"], "thread_id")
-    elif request.context and request.context.conversation_id is not None:
-        thread_id = check_id(request.context.conversation_id, "conversation_id")
-    if "checkpoint_id" in custom:
-        checkpoint_id = check_id(custom["checkpoint_id"], "checkpoint_id")
-        if thread_id is None:
-            raise InvalidRequest("A checkpoint_id needs the thread_id that it belongs to.", param="checkpoint_id")
 
-    if "previous_response_id" in custom:
-        response_id = check_id(custom["previous_response_id"], "previous_response_id")
-        if thread_id is not None or request.store is False:
+def is_reference(item: dict[str, Any]) -> bool:
+    """Whether an input item only names another."""
+    return item.get("type") == "item_reference"
+
+
+def resolve(turn: Turn, thread: Sequence[BaseMessage]) -> list[AnyMessage]:
+    """What a turn's caller says, once the thread's messages are known, which the input may refer to.
+
+    Raises:
+        InvalidRequest: the thread holds no such item, or an item is one that no conversation can hold.
+    """
+    if turn.refers is None:
+        return turn.messages
+    held = {item["id"]: item for item in to_items(thread)}
+    known = {message.id for message in thread}
+    items = []
+    for n, item in enumerate(turn.refers):
+        if not is_reference(item):
+            items.append(item)
+        elif (named := str(item.get("id"))) in held:
+            items.append(held[named])
+        elif named.rsplit("-", 2)[0] not in known:  # else it is a part of a message that input leaves out
             raise InvalidRequest(
-                "previous_response_id names the thread to go on with: leave thread_id and store out.",
-                param="previous_response_id",
+                f"The thread holds no item {named!r} here: send the item itself.", param=f"input[{n}].id"
             )
-        return Turn(messages, "", None, response_id)
-    if request.store is False:
-        if thread_id is not None:
-            raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
-        if not messages:
-            raise InvalidRequest("store: false keeps nothing, so there is nothing to replay: send input.")
-        return Turn(messages, None, None)
-    if thread_id is None and not messages:
-        raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
-    return Turn(messages, thread_id or str(uuid.uuid4()), checkpoint_id)
+    return messages_in(items)
 
 
-def operation_of(request: ResponsesAgentRequest) -> tuple[Any, dict[str, Any]] | None:
+def operation_of(request: ResponsesRequest) -> tuple[Any, dict[str, Any]] | None:
     """The operation that a request names instead of taking a turn, and its arguments.
 
     Raises:
@@ -126,17 +146,6 @@ def operation_of(request: ResponsesAgentRequest) -> tuple[Any, dict[str, Any]] |
     if request.input:
         raise InvalidRequest("An operation takes no input: send [].", param="input")
     return arguments.pop("operation"), arguments
-
-
-def check_id(value: Any, name: str) -> str:
-    """Pass on an id that storage can hold: 1 to 255 characters, not blank, no NUL, no lone surrogate."""
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{name} must be a string, not {type(value).__name__}.", param=name)
-    if not 1 <= len(value) <= 255 or not value.strip():
-        raise InvalidRequest(f"{name} must have 1 to 255 characters and not be blank.", param=name)
-    if "\0" in value or not _is_unicode(value):
-        raise InvalidRequest(f"{name} holds a character that cannot be stored.", param=name)
-    return value
 
 
 def check_limit(value: Any) -> int:
@@ -202,11 +211,3 @@ def mend(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
             for call in unanswered_calls(said)
         ),
     ]
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,8 +1,18 @@
+import time
+
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.messages import check_pairs, text_of, to_messages, unanswered_calls
+from stateful_agent.messages import (
+    check_pairs,
+    read_json,
+    text_of,
+    to_items,
+    to_messages,
+    unanswered_calls,
+    without_lost_calls,
+)
 
 
 def test_function_calls_are_one_message() -> None:
@@ -49,8 +59,6 @@ def test_text_of_any_content(content: object) -> None:
 
 
 def test_the_state_gives_back_the_messages() -> None:
-    from stateful_agent.messages import to_items, to_messages
-
     messages = [
         HumanMessage("look", id="1"),
         HumanMessage([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:,"}}], id="2"),
@@ -61,3 +69,80 @@ def test_the_state_gives_back_the_messages() -> None:
         AIMessage("so", id="7"),
     ]
     assert to_messages(to_items(messages)) == messages
+
+
+def called(call_id: str, arguments: str = "{}") -> dict[str, str]:
+    return {"type": "function_call", "call_id": call_id, "name": "f", "arguments": arguments}
+
+
+def output(call_id: str) -> dict[str, str]:
+    return {"type": "function_call_output", "call_id": call_id, "output": "done"}
+
+
+HELLO, SAID = {"role": "user", "content": "hello"}, {"role": "assistant", "content": "it is done"}
+
+
+@pytest.mark.parametrize(
+    ("resent", "kept"),
+    [
+        # As LangChain's client resends what the agent did: without outputs. Databricks' sends calls twice.
+        ([HELLO, called("1"), called("2"), SAID, HELLO], [HELLO, SAID, HELLO]),
+        ([HELLO, called("1"), SAID, called("1"), HELLO], [HELLO, SAID, HELLO]),
+        ([called("1"), called("1"), output("1"), SAID], [called("1"), output("1"), SAID]),
+        ([called("1"), called("2"), output("1"), HELLO], [called("1"), output("1"), HELLO]),
+        ([called("1"), HELLO, called("1"), output("1")], [HELLO, called("1"), output("1")]),
+        # A call at the end is not one that was left out.
+        ([HELLO, called("1")], [HELLO, called("1")]),
+        ([HELLO, called("1"), output("1"), output("2")], [HELLO, called("1"), output("1"), output("2")]),
+        # Two calls of one id that differ are not one.
+        ([called("1"), called("1", '{"x": 1}'), output("1")], [called("1"), called("1", '{"x": 1}'), output("1")]),
+    ],
+)
+def test_calls_that_a_client_lost_the_outputs_of(resent: list[dict[str, str]], kept: list[dict[str, str]]) -> None:
+    assert without_lost_calls(to_messages(resent)) == to_messages(kept)
+
+
+def test_a_hundred_thousand_calls_are_looked_through_once() -> None:
+    messages = to_messages([item for n in range(50_000) for item in (called(str(n)), SAID)])
+    started = time.perf_counter()
+    without_lost_calls(messages)
+    assert time.perf_counter() - started < 10  # each beside each other would take an hour
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "a b",
+        [{"type": "input_text", "text": "a b"}],
+        [{"type": "output_text", "text": "a"}, {"type": "text", "text": " b"}],
+    ],
+)
+def test_an_output_in_parts_is_text(output: object) -> None:
+    (message,) = to_messages([{"type": "function_call_output", "call_id": "1", "output": output}])
+    assert message.content == "a b"
+
+
+def test_a_refusal_is_something_said() -> None:
+    (message,) = to_messages([{"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]}])
+    assert message.content == "I will not."
+
+
+@pytest.mark.parametrize("kind", ["reasoning", "mcp_call", "mcp_list_tools"])
+def test_what_no_model_needs_is_left_out(kind: str) -> None:
+    assert to_messages([{"type": kind, "id": "1", "summary": None}]) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1,]", '{"a": 1, "a": 1}', '{"x": {"a": 1, "a": 2}}', "[" * 100_000, "1e999", "NaN"]
+)
+def test_json_that_others_would_read_otherwise_is_none(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        read_json(text)
+
+
+def test_json_may_be_nested_a_hundred_deep() -> None:
+    assert read_json("[" * 100 + "]" * 100)
+    assert read_json('{"a":' * 100 + "1" + "}" * 100)
+    for text in ("[" * 101 + "]" * 101, '{"a":' * 101 + "1" + "}" * 101, "[" * 900 + "]" * 900):
+        with pytest.raises(ValueError, match="more than 100 deep"):
+            read_json(text)

@@ -5,7 +5,8 @@ import pytest
 from conftest import say, text_of
 from walking import Branches, assistant, said, user
 
-from stateful_agent.errors import CheckpointNotFound, InvalidRequest
+from stateful_agent.errors import CheckpointNotFound, InvalidRequest, ThreadNotFound
+from stateful_agent.request import read_request
 
 Make = Callable[..., Any]
 
@@ -96,6 +97,26 @@ class TestResentConversation:
             "message",
         ]
 
+    def test_the_threads_word_counts_for_its_own_calls(self, agent: Any) -> None:
+        asked = user("Weather in SF and LA?")
+        first = self.resend(agent, asked)
+        branches = Branches(agent)
+        made_up = [
+            {**item, "output": "There is no such tool."} if item["type"] == "function_call_output" else item
+            for item in first["output"]
+        ]
+        self.resend(agent, asked, *made_up, user("Which one is warmer?"))
+        assert "There is no such tool." not in str(agent.get_checkpoint_state("t"))
+        assert len(agent.list_branches("t")) == 1
+        branches.check()
+
+    def test_calls_without_their_outputs(self, agent: Any) -> None:
+        asked = user("Weather in SF and LA?")
+        items = [item for item in self.resend(agent, asked)["output"] if item["type"] != "function_call_output"]
+        self.resend(agent, asked, *items, user("Which one is warmer?"))
+        assert said(agent).count("function_call") == 2
+        assert len(agent.list_branches("t")) == 1
+
     def test_who_says_the_same_twice_is_heard_twice(self, agent: Any) -> None:
         first = say(agent, "hello", thread_id="t")
         say(agent, "hello", thread_id="t")
@@ -111,3 +132,67 @@ class TestResentConversation:
         with pytest.raises(InvalidRequest, match="add a message"):
             self.resend(agent, user("hello"), assistant(text_of(first)))
         assert rows() == before
+
+
+class TestItemReferences:
+    """As the AI SDK resends what the assistant said: by its id."""
+
+    def ask(self, agent: Any, *items: dict[str, Any], **fields: Any) -> dict[str, Any]:
+        request = read_request({"input": list(items), **fields})
+        return dict(agent.loop.run(agent.apredict(request)).model_dump(exclude_none=True))
+
+    def refer(self, response: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"type": "item_reference", "id": item["id"]} for item in response["output"]]
+
+    @pytest.fixture
+    def first(self, agent: Any) -> dict[str, Any]:
+        return say(agent, "Weather in SF and LA?", thread_id="t")
+
+    @pytest.mark.parametrize("by", ["conversation", "previous_response_id", "metadata"])
+    def test_they_are_what_the_thread_holds(self, agent: Any, first: dict[str, Any], by: str) -> None:
+        place = {"conversation": "t", "previous_response_id": first["id"], "metadata": {"thread_id": "t"}}[by]
+        before = said(agent)
+        answer = self.ask(agent, user("Weather in SF and LA?"), *self.refer(first), user("hello"), **{by: place})
+        assert said(agent) == [*before, "hello", text_of(answer)]
+        assert len(agent.list_branches("t")) == 1
+
+    def test_an_edited_message_forks(self, agent: Any, first: dict[str, Any]) -> None:
+        say(agent, "hello", thread_id="t")
+        branches = Branches(agent)
+        self.ask(
+            agent,
+            user("Weather in SF and LA?"),
+            *self.refer(first),
+            user("Which one is warmer?"),
+            metadata={"thread_id": "t"},
+        )
+        assert "hello" not in said(agent)
+        assert len(agent.list_branches("t")) == 2
+        branches.check()
+
+    def test_parts_that_input_leaves_out_may_be_named(self, agent: Any, first: dict[str, Any]) -> None:
+        message = self.refer(first)[-1]
+        tool_call = {"type": "item_reference", "id": f"{message['id']}-mcp_call-0"}
+        self.ask(agent, tool_call, message, user("hello"), conversation="t")
+        assert len(agent.list_branches("t")) == 1
+
+    @pytest.mark.parametrize("named", ["msg_unknown", "", None, 7, ["x"]])
+    def test_unknown_ones_are_refused(self, agent: Any, first: dict[str, Any], rows: Any, named: Any) -> None:
+        before = rows()
+        reference = {"type": "item_reference", "id": named}
+        with pytest.raises(InvalidRequest, match="holds no item") as refused:
+            self.ask(agent, user("a"), reference, user("b"), metadata={"thread_id": "t"})
+        assert refused.value.param == "input[1].id"
+        assert rows() == before
+
+    @pytest.mark.parametrize("fields", [{}, {"store": False}])
+    def test_without_a_thread_they_name_nothing(self, agent: Any, rows: Any, fields: Any) -> None:
+        with pytest.raises(InvalidRequest, match="name the thread too"):
+            self.ask(agent, {"type": "item_reference", "id": "x"}, user("b"), **fields)
+        assert rows() == 0
+
+    def test_no_thread_begins_with_one(self, agent: Any, rows: Any) -> None:
+        with pytest.raises(ThreadNotFound):
+            self.ask(agent, {"type": "item_reference", "id": "x"}, user("b"), metadata={"thread_id": "new"})
+        assert rows() == 0
+        assert agent.list_threads() == []

@@ -14,6 +14,8 @@ import psutil
 import pytest
 from conftest import ROOT, free_port, serving, with_agent
 
+from stateful_agent.server import RESPONSES
+
 
 @pytest.fixture
 def client(url: str) -> openai.OpenAI:
@@ -86,9 +88,11 @@ class TestOpenAIClient:
         assert "61°F" in final.output_text
         assert outputs_of(final)["thread_id"]
 
-    def test_with_v1(self, url: str) -> None:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
-        assert client.responses.create(model="m", input="hello").output_text
+    @pytest.mark.parametrize("base", ["", "/v1"])
+    def test_with_v1_and_without(self, url: str, base: str) -> None:
+        client = openai.OpenAI(base_url=url + base, api_key="none")
+        (model,) = client.models.list().data
+        assert client.responses.create(model=model.id, input="hello").output_text
 
     def test_typed_error(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError, match="no such checkpoint"):
@@ -110,14 +114,15 @@ def call(arguments: str) -> dict[str, Any]:
 
 
 class TestRoutes:
-    @pytest.mark.parametrize("path", ["/responses", "/v1/responses", "/invocations"])
+    @pytest.mark.parametrize("path", [*RESPONSES, "/serving-endpoints/any/invocations"])
     def test_turns(self, url: str, path: str) -> None:
         answer = httpx.post(url + path, json={"input": [{"role": "user", "content": "hello"}]})
         assert answer.status_code == 200
         assert answer.json()["custom_outputs"]["thread_id"]
 
     def test_health_and_info(self, url: str) -> None:
-        assert httpx.get(f"{url}/health").json() == {"status": "healthy"}
+        for path in ("/health", "/ping"):
+            assert httpx.get(url + path).json() == {"status": "healthy"}
         assert httpx.get(f"{url}/agent/info").json()["agent_api"] == "responses"
 
     @pytest.mark.parametrize(
@@ -142,6 +147,14 @@ class TestRoutes:
             '{"input": "x", "custom_inputs": {"note": "\\ud800"}}',
             '{"input": "x", "custom_inputs": {"operation": "prune", "older_than_days": 0}}',
             '{"input": [], "custom_inputs": {"operation": ["prune"]}}',
+            '{"input": "a", "input": "b"}',
+            f'{{"input": "a", "custom_inputs": {{"thread_id": {"[" * 500 + "]" * 500}}}}}',
+            f'{{"input": [{{"role": "user", "content": {"[" * 900 + "]" * 900}}}]}}',
+            '{"input": "a", "custom_inputs": {"thread_id": "a", "thread_id": "b"}}',
+            '{"input": "a", "custom_inputs": {"threadId": "a"}}',
+            '{"input": "a", "thread_id": "a"}',
+            '{"messages": [{"role": "user", "content": "a"}]}',
+            '{"input": [{"type": "item_reference", "id": ["a"]}]}',
             *(json.dumps({"input": [call(arguments), CALLED]}) for arguments in HOSTILE_ARGUMENTS),
         ],
     )
@@ -151,9 +164,54 @@ class TestRoutes:
         assert answer.status_code == 400
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
 
+    @pytest.mark.parametrize("form", [None, "", "text/plain", "application/x-www-form-urlencoded", "nonsense"])
+    def test_a_body_must_say_that_it_is_json(self, url: str, form: str | None) -> None:
+        headers = {} if form is None else {"content-type": form}
+        answer = httpx.post(f"{url}/responses", content='{"input": "hello"}', headers=headers)
+        assert answer.status_code == 400
+        assert "application/json" in answer.json()["error"]["message"]
+
+    @pytest.mark.parametrize("form", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"])
+    def test_in_any_of_the_ways_to_say_it(self, url: str, form: str) -> None:
+        answer = httpx.post(f"{url}/responses", content='{"input": "hello"}', headers={"content-type": form})
+        assert answer.status_code == 200
+
     def test_too_large(self, url: str) -> None:
         answer = httpx.post(f"{url}/responses", json={"input": "x" * 17 * 1024 * 1024})
         assert answer.status_code == 413
+
+
+class TestDatabricksClients:
+    """With the workspace's address and a token, and nothing else."""
+
+    @pytest.fixture(autouse=True)
+    def workspace(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABRICKS_HOST", url)
+        monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-none")
+
+    def test_chat_databricks(self) -> None:
+        from databricks_langchain import ChatDatabricks
+
+        model = ChatDatabricks(model="any", use_responses_api=True, max_retries=0)
+        asked = [("system", "Be brief."), ("user", "What is the weather in SF?")]
+        answer = model.invoke(asked)
+        assert "61°F" in answer.text
+        assert model.invoke([*asked, answer, ("user", "I'm headed to SF!")]).text.endswith("you are going to SF.")
+
+    def test_databricks_openai(self) -> None:
+        from databricks_openai import DatabricksOpenAI
+
+        client = DatabricksOpenAI(max_retries=0)
+        assert "SF" in client.responses.create(model="any", input="I'm headed to SF!").output_text
+
+    def test_mlflow_deployments(self) -> None:
+        from mlflow.deployments import get_deploy_client
+
+        client = get_deploy_client("databricks")
+        body = {"input": [{"role": "user", "content": "I'm headed to SF!"}], "metadata": {"thread_id": "deployed"}}
+        assert client.predict(endpoint="any", inputs=body)["custom_outputs"]["thread_id"] == "deployed"
+        events = list(client.predict_stream(endpoint="any", inputs=body))
+        assert events[-1]["type"] == "response.completed"
 
 
 def test_what_it_prints_works_when_pasted(logged_model: str, tmp_path: Path) -> None:
@@ -216,6 +274,22 @@ def slow_url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     port, folder = free_port(), tmp_path_factory.mktemp("slow")
     with serving(with_agent(logged_model, ROOT / "tests" / "slow_agent.py", folder), folder, port):
         yield f"http://127.0.0.1:{port}"
+
+
+def test_a_server_that_stops_ends_its_streams(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    model = with_agent(logged_model, ROOT / "tests" / "slow_agent.py", tmp_path)
+    with serving(model, tmp_path, port) as process:
+        address, body = f"http://127.0.0.1:{port}/responses", {"input": "count", "stream": True}
+        with httpx.stream("POST", address, json=body, timeout=30) as answer:
+            events = []
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    events.append(json.loads(line[6:]))
+                if len(events) == 5:
+                    process.terminate()
+        assert (events[-1]["type"], events[-1]["code"]) == ("error", "shutting_down")
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
 class TestSlowModel:

@@ -1,0 +1,117 @@
+"""What `/openapi.json` says of the routes, for whoever generates a client from it, or tests."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+Json = dict[str, Any]
+
+
+class Problem(BaseModel):
+    """What went wrong, and what to do."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class Failure(BaseModel):
+    """The body of every error."""
+
+    error: Problem
+
+
+ERRORS: dict[int | str, Json] = {
+    status: {"model": Failure, "description": text}
+    for status, text in {
+        400: "Malformed, or asks for what cannot be had.",
+        401: "Users are told apart, and the request does not say whose it is.",
+        404: "There is no such thread or checkpoint of this user's.",
+        409: "Other turns run on the thread, or it was deleted meanwhile.",
+        413: "The body is over the size limit.",
+        500: "The agent failed; its log has the cause.",
+        503: "The database cannot be reached; `Retry-After` says when to try again.",
+    }.items()
+}
+
+ITEM = {"type": "object", "properties": {"type": {"type": "string"}, "role": {"type": "string"}}}
+IDS = {name: {"type": "string", "minLength": 1, "maxLength": 255} for name in ("thread_id", "checkpoint_id")}
+PLACE = {"thread_id": "my-trip"}
+TURN: Json = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "examples": {
+                    "turn": {"value": {"input": "I'm headed to SF!", "custom_inputs": PLACE}},
+                    "stream": {"value": {"input": "Where am I going?", "custom_inputs": PLACE, "stream": True}},
+                },
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": ITEM}]},
+                        "stream": {"type": "boolean"},
+                        "custom_inputs": {
+                            "type": "object",
+                            "properties": IDS | {"operation": {"type": "string"}},
+                        },
+                        "metadata": {
+                            "type": "object",
+                            "properties": IDS,
+                            "additionalProperties": {"type": "string"},
+                        },
+                        "conversation": {"oneOf": [{"type": "string"}, {"type": "object"}]},
+                        "previous_response_id": {"type": "string"},
+                        "instructions": {"type": "string"},
+                        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+                        "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+                        "max_output_tokens": {"type": "integer", "minimum": 1},
+                        "store": {"type": "boolean"},
+                    },
+                },
+            }
+        },
+    }
+}
+"""The body of a turn."""
+
+ANSWER: dict[int | str, Json] = {
+    200: {
+        "description": "The response, or with `stream: true` its events.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["id", "object", "created_at", "model", "status", "output", "custom_outputs"],
+                    "properties": {
+                        "object": {"const": "response"},
+                        "output": {"type": "array", "items": {"type": "object", "required": ["id", "type"]}},
+                        "custom_outputs": {"type": "object", "properties": IDS},
+                    },
+                }
+            },
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    },
+    **{
+        status: {"model": Failure, "description": text}
+        for status, text in {
+            429: "The model provider refuses more requests for now.",
+            502: "The model provider failed.",
+            504: "The model provider did not answer in time.",
+        }.items()
+    },
+}
+
+
+def description(app: FastAPI) -> Json:
+    """The app's routes in OpenAPI's terms. FastAPI adds a 422 wherever there is a parameter; that is never sent."""
+    if app.openapi_schema is None:
+        app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for operation in (operation for path in app.openapi_schema["paths"].values() for operation in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    return app.openapi_schema

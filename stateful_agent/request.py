@@ -1,0 +1,111 @@
+"""What a caller asks for: the body of `POST /responses`, each part of it honoured, harmless, or refused. Pure.
+
+https://platform.openai.com/docs/api-reference/responses/create
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlflow.types.responses import ResponsesAgentRequest
+from pydantic import Field, StrictBool, ValidationError
+
+from stateful_agent.errors import InvalidRequest
+
+
+class ResponsesRequest(ResponsesAgentRequest):
+    """MLflow's request, and what OpenAI's has beyond it.
+
+    MLflow's types know some of the items that clients resend and refuse others: here items are read where they become
+    messages.
+    """
+
+    input: list[dict[str, Any]]
+    instructions: str | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    conversation: str | dict[str, Any] | None = None
+    previous_response_id: str | None = None
+    store: StrictBool | None = None
+    stream: StrictBool | None = None
+    background: StrictBool | None = None
+    reasoning: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+
+
+def _has_format(text: Any) -> bool:
+    return not (isinstance(text, dict) and text.get("format") in (None, {"type": "text"}))
+
+
+def _is_given(_value: Any) -> bool:
+    return True
+
+
+_Reason = tuple[Callable[[Any], bool], str]
+REFUSED: dict[str, _Reason] = {
+    "tools": (lambda tools: tools != [], "The agent has tools of its own and runs them itself: leave tools out."),
+    "tool_choice": (lambda choice: choice != "auto", "The agent chooses its tools itself: tool_choice must be auto."),
+    "parallel_tool_calls": (
+        lambda parallel: parallel is not True,
+        "The agent may run several of its tools at once: parallel_tool_calls must be true.",
+    ),
+    "max_tool_calls": (_is_given, "The agent's tool calls are bounded by its MAX_STEPS: leave max_tool_calls out."),
+    "text": (_has_format, "The agent answers in words: text.format must be that of type text."),
+    "prompt": (_is_given, "No prompts are stored here: send instructions or input."),
+    **{
+        name: (_is_given, f"This is the Responses API: {name} is {instead} there.")
+        for name, instead in {
+            "messages": "input",
+            "max_tokens": "max_output_tokens",
+            "max_completion_tokens": "max_output_tokens",
+            "response_format": "text.format",
+        }.items()
+    },
+    **{
+        name: (_is_given, f"{name} belongs into custom_inputs (in OpenAI's clients: extra_body).")
+        for name in ("thread_id", "checkpoint_id", "operation")
+    },
+}
+"""What it would mislead to ignore: when, and why. All else that is unknown is ignored, as it asks for nothing that the
+caller could miss unnoticed."""
+
+
+def read_request(body: Any) -> ResponsesRequest:
+    """A request from its JSON form, in which `input` may also be a plain string, or absent if there is none.
+
+    Raises:
+        InvalidRequest: it has another shape, or asks for what cannot be had; the message names the field.
+    """
+    if isinstance(body, ResponsesRequest):
+        return body
+    if isinstance(body, ResponsesAgentRequest):
+        body = body.model_dump(exclude_none=True)
+    if not isinstance(body, dict):
+        raise InvalidRequest("A request is a JSON object with `input`.")
+    check_parameters(body)
+    if body.get("input") is None:
+        body = body | {"input": []}
+    if isinstance(body["input"], str):
+        body = body | {"input": [{"role": "user", "content": body["input"]}]}
+    try:
+        return ResponsesRequest(**body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        # Between the names of fields, pydantic tells which of its validators failed.
+        place = ".".join(str(part) for part in first["loc"] if re.fullmatch(r"\d+|[a-z_]+", str(part)))
+        raise InvalidRequest(f"{place}: {first['msg'].removeprefix('Value error, ')}", param=place) from error
+    except (TypeError, KeyError, AttributeError) as error:  # from within MLflow's validators
+        raise InvalidRequest("The request has a field of the wrong type.") from error
+
+
+def check_parameters(body: Mapping[str, Any]) -> None:
+    """Refuse what it would mislead to ignore.
+
+    Raises:
+        InvalidRequest: there is something of the kind.
+    """
+    for name, (misleads, reason) in REFUSED.items():
+        if (value := body.get(name)) is not None and misleads(value):
+            raise InvalidRequest(reason, param=name)

@@ -1,0 +1,98 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import say, text_of
+from walking import user
+
+from stateful_agent.errors import InvalidRequest, ThreadNotFound
+from stateful_agent.place import Place, place_of
+from stateful_agent.request import read_request
+
+
+def place(**fields: Any) -> Place:
+    return place_of(read_request({"input": "hi"} | fields))
+
+
+NAMED = Place("t", "c")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}},
+        {"metadata": {"thread_id": "t", "checkpoint_id": "c", "mood": "good"}},
+        {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}, "metadata": {"thread_id": "t"}},
+        {"custom_inputs": {"checkpoint_id": "c"}, "metadata": {"thread_id": "t"}},
+        {"custom_inputs": {"checkpoint_id": "c"}, "conversation": "t"},
+        {"custom_inputs": {"checkpoint_id": "c"}, "conversation": {"id": "t"}},
+        {"custom_inputs": {"checkpoint_id": "c"}, "context": {"conversation_id": "t"}},
+        {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}, "context": {"conversation_id": "other"}},
+        # What a response said can be sent back as it is.
+        {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c", "parent_checkpoint_id": "p"}},
+    ],
+    ids=str,
+)
+def test_where_a_place_is_named(fields: dict[str, Any]) -> None:
+    assert place(**fields) == NAMED
+
+
+def test_a_response_names_its_place() -> None:
+    named = Place(previous_response_id="r")
+    assert place(previous_response_id="r") == named
+    assert place(previous_response_id="r", context={"conversation_id": "c"}) == named
+
+
+@pytest.mark.parametrize("fields", [{"custom_inputs": {"thread_id": "t"}}, {"metadata": {"thread_id": "t"}}])
+def test_a_thread_id_may_begin_a_thread(fields: dict[str, Any]) -> None:
+    assert place(**fields) == Place("t", begins=True)
+    assert not place(**fields, conversation="t").begins
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"custom_inputs": {"thread_id": "t"}, "metadata": {"thread_id": "other"}},
+        {"custom_inputs": {"thread_id": "t"}, "conversation": "other"},
+        {"metadata": {"thread_id": "t"}, "conversation": {"id": "other"}},
+        {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}, "metadata": {"checkpoint_id": "other"}},
+        {"previous_response_id": "r", "conversation": "t"},
+        {"previous_response_id": "r", "metadata": {"thread_id": "t"}},
+        {"previous_response_id": "r", "custom_inputs": {"checkpoint_id": "c"}},
+        {"previous_response_id": "r", "custom_inputs": {"previous_response_id": "other"}},
+        {"conversation": ""},
+        {"conversation": {}},
+        {"conversation": {"id": 7}},
+        {"metadata": {"thread_id": ""}},
+        {"metadata": {"checkpoint_id": "c"}},
+        {"custom_inputs": {"threadId": "t"}},
+        {"custom_inputs": {"thread-id": "t"}},
+        {"custom_inputs": {"thread_id": "t", "checkpoint": "c"}},
+    ],
+    ids=str,
+)
+def test_no_place_is_guessed(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        place(**fields)
+
+
+class TestOnAThread:
+    def ask(self, agent: Any, text: str, **fields: Any) -> Any:
+        request = read_request({"input": [user(text)], **fields})
+        return agent.loop.run(agent.apredict(request)).model_dump(exclude_none=True)
+
+    @pytest.mark.parametrize("fields", [{"conversation": "t"}, {"metadata": {"thread_id": "t"}}])
+    def test_it_goes_on(self, agent: Any, fields: dict[str, Any]) -> None:
+        say(agent, "I'm headed to SF!", thread_id="t")
+        assert "SF" in text_of(self.ask(agent, "Where am I going?", **fields))
+
+    def test_metadata_forks(self, agent: Any) -> None:
+        first = say(agent, "I'm headed to SF!", thread_id="t")["custom_outputs"]
+        say(agent, "I'm headed to Oslo!", thread_id="t")
+        assert "SF" in text_of(self.ask(agent, "Where am I going?", metadata=first))
+
+    def test_a_conversation_that_does_not_exist_is_not_begun(self, agent: Any, rows: Callable[[], int]) -> None:
+        with pytest.raises(ThreadNotFound):
+            self.ask(agent, "hello", conversation="nowhere")
+        assert rows() == 0
+        assert agent.list_threads() == []
