@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 
 from stateful_agent.errors import InvalidRequest
+from stateful_agent.items import items_of, result_item
 
 
 def to_messages(items: Any, name: str = "input") -> list[AnyMessage]:
@@ -31,7 +32,11 @@ def to_messages(items: Any, name: str = "input") -> list[AnyMessage]:
             if item.get(key) is not None:
                 _string(item, key, param)
         if kind == "message":
-            messages.append(_message(item, param))
+            said, last = _message(item, param), messages[-1] if messages else None
+            if isinstance(last, AIMessage) and last.id is not None and item.get("message_id") == last.id:
+                last.content = text_of(last.content) + text_of(said.content)  # one message, told as several items
+            else:
+                messages.append(said)
         elif kind == "function_call":
             called, call_id = _string(item, "name", param), _string(item, "call_id", param)
             call = ToolCall(name=called, args=_arguments(item, param), id=call_id, type="tool_call")
@@ -50,22 +55,15 @@ def to_messages(items: Any, name: str = "input") -> list[AnyMessage]:
 
 
 def to_items(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """The reverse: each message as one item, or one more per function call; `message_id` says which belong together."""
+    """The reverse: each message as one item, or as several (see `items`); `message_id` says which belong together."""
     return [item | {"message_id": message.id} for message in messages for item in _items(message)]
 
 
 def _items(message: BaseMessage) -> Iterator[dict[str, Any]]:
     if isinstance(message, ToolMessage):
-        status = "incomplete" if message.status == "error" else "completed"
-        output = {"call_id": message.tool_call_id, "output": text_of(message.content)}
-        yield {"id": message.id, "type": "function_call_output", **output, "status": status}
+        yield result_item(message.id, message)
     elif isinstance(message, AIMessage):
-        if (text := text_of(message.content)) or not message.tool_calls:
-            content = [{"type": "output_text", "text": text, "annotations": []}]
-            yield {"id": message.id, "type": "message", "role": "assistant", "content": content, "status": "completed"}
-        for n, call in enumerate(message.tool_calls):
-            called = {"call_id": call["id"], "name": call["name"], "arguments": json.dumps(call["args"])}
-            yield {"id": f"{message.id}-{n}", "type": "function_call", **called, "status": "completed"}
+        yield from items_of(message)
     else:
         parts = message.content if isinstance(message.content, list) else [message.content]
         role = "user" if isinstance(message, HumanMessage) else message.type
@@ -89,7 +87,7 @@ def text_of(content: Any) -> str:
     """The text in a message's content, whatever its form."""
     if isinstance(content, str):
         return content
-    parts = (part if isinstance(part, str) else part.get("text", "") for part in content)
+    parts = (part if isinstance(part, str) else part.get("text") or part.get("refusal", "") for part in content)
     return "".join(part for part in parts if isinstance(part, str))
 
 
@@ -137,7 +135,7 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
         return HumanMessage(content if isinstance(content, str) else _parts(content, param), id=item.get("id"))
     if role == "assistant":
         if not isinstance(content, str) and not all(_is_said(part) for part in content):
-            raise InvalidRequest("An assistant's content is text: parts of type output_text.", param=f"{param}.content")
+            raise InvalidRequest("An assistant's content is output_text or a refusal.", param=f"{param}.content")
         return AIMessage(text_of(content), id=item.get("id"))
     # Stored, it would speak with the operator's voice in all later turns.
     raise InvalidRequest(
@@ -147,6 +145,8 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
 
 
 def _is_said(part: dict[str, Any]) -> bool:
+    if part.get("type") == "refusal":
+        return isinstance(part.get("refusal"), str)
     return part.get("type") in ("output_text", "input_text", "text") and isinstance(part.get("text"), str)
 
 

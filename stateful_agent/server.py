@@ -25,8 +25,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stateful_agent.caller import acting_as
-from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest, typed
 from stateful_agent.messages import read_json
+from stateful_agent.responses import error_event
 from stateful_agent.rest import thread_routes
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,7 @@ def create_app(agent: Any) -> FastAPI:
         if not (stream is None or isinstance(stream, bool)):
             raise InvalidRequest("stream must be true or false.", param="stream")
         if not stream:
-            response = await agent.apredict(body)
-            return JSONResponse(response.model_dump(exclude_none=True))
+            return JSONResponse(await agent.aresponse(body))
         batches = agent.aevents(body)
         first = await anext(batches)  # whatever fails before it has a status of its own
         return StreamingResponse(server_sent(first, batches), media_type="text/event-stream")
@@ -124,16 +124,22 @@ async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 async def server_sent(first: list[Any], rest: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
-    """Batches of response events as server-sent events."""
-    yield as_lines(first)
-    async for batch in rest:
-        yield as_lines(batch)
+    """Batches of response events as server-sent events. Whatever happens, the last one says how it ended."""
+    told = 0
+    try:
+        yield as_lines(first)
+        told += len(first)
+        async for batch in rest:
+            yield as_lines(batch)
+            told += len(batch)
+    except Exception as error:
+        yield as_lines([error_event(typed(error), sequence_number=told)])
     yield "data: [DONE]\n\n"
 
 
 def as_lines(events: list[Any]) -> str:
-    """Server-sent events."""
-    return "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    """Server-sent events, or if there is none, a comment that keeps the connection alive."""
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) or ": keep-alive\n\n"
 
 
 WELCOME = """

@@ -5,7 +5,7 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
 from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
@@ -14,6 +14,7 @@ from mlflow.types.responses import ResponsesAgentRequest
 from pydantic import ValidationError
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
+from stateful_agent.items import ToolItems
 from stateful_agent.messages import check_pairs, to_messages, unanswered_calls
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
@@ -126,6 +127,28 @@ def operation_of(request: ResponsesAgentRequest) -> tuple[Any, dict[str, Any]] |
     if request.input:
         raise InvalidRequest("An operation takes no input: send [].", param="input")
     return arguments.pop("operation"), arguments
+
+
+def tool_items_of(request: ResponsesAgentRequest, default: ToolItems, *, for_mlflow: bool) -> ToolItems:
+    """How the answer tells the agent's tool calls: `tool_items` in `custom_inputs` or `metadata`, else the default.
+
+    Raises:
+        InvalidRequest: there is no such way, or MLflow's types, in which the answer is wanted, do not know it.
+    """
+    for fields in (request.custom_inputs, request.metadata):
+        if fields and (chosen := fields.get("tool_items")) is not None:
+            if chosen not in get_args(ToolItems):
+                raise InvalidRequest(f"tool_items is one of {', '.join(get_args(ToolItems))}.", param="tool_items")
+            if chosen == "mcp_call" and for_mlflow:
+                raise InvalidRequest("MLflow's types hold no mcp_call: ask for it over HTTP.", param="tool_items")
+            return cast(ToolItems, chosen)
+    return "function_call" if default == "mcp_call" and for_mlflow else default
+
+
+def previous_response_of(request: ResponsesAgentRequest) -> str | None:
+    """The response that a request says it goes on from."""
+    named = (request.custom_inputs or {}).get("previous_response_id")
+    return named if isinstance(named, str) else None
 
 
 def check_id(value: Any, name: str) -> str:

@@ -5,7 +5,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from stateful_agent.errors import ThreadNotFound
-from stateful_agent.responses import Event, ResponseEvents, error_event
+from stateful_agent.output import Event
+from stateful_agent.responses import ResponseEvents, error_event
 
 CALL = ToolCall(name="search", args={"q": "x"}, id="c1", type="tool_call")
 
@@ -16,7 +17,9 @@ def chunk(text: str, message_id: str = "m1", last: bool = False, **fields: Any) 
 
 def tell(*messages: tuple[BaseMessage, str]) -> list[Event]:
     events = ResponseEvents("resp_1", 1, "m")
-    told = [event for message, step in messages for event in events.feed(message, step)]
+    told: list[Event] = []
+    for message, step in messages:
+        told += [*events.stored(), *events.feed(message, step)]
     return [*told, *events.complete({"thread_id": "t"})]
 
 
@@ -28,8 +31,10 @@ def test_text() -> None:
     events = tell((chunk("Hel"), "s"), (chunk("lo"), "s"), (chunk("", last=True), "s"))
     assert kinds(events) == [
         "created",
+        "in_progress",
         "output_item.added",
         "content_part.added",
+        "output_text.delta",
         "output_text.delta",
         "output_text.delta",
         "output_text.done",
@@ -80,7 +85,7 @@ def test_a_model_that_never_says_that_it_has_finished() -> None:
 
 
 def test_nothing_said() -> None:
-    assert kinds(tell((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))) == ["created", "completed"]
+    assert kinds(tell((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))) == ["created", "in_progress", "completed"]
 
 
 def well_formed(events: list[Event]) -> None:
