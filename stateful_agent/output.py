@@ -91,10 +91,10 @@ class Output:
             place = {"item_id": item_id, "output_index": len(self.items)}
             self.send({"type": f"response.{item_type}_arguments.delta", **place, "delta": new})
 
-    def end_call(self, item_id: str, call_id: str, name: str, arguments: str, *, is_made: bool) -> None:
+    def end_call(self, item_id: str, call_id: str, name: str, arguments: str, *, is_complete: bool) -> None:
         """Close the call that is open."""
         self._arguments_done("function_call", item_id, arguments)
-        self._done(call_item(item_id, call_id, name, arguments, "completed" if is_made else "incomplete"))
+        self._done(call_item(item_id, call_id, name, arguments, "completed" if is_complete else "incomplete"))
 
     def result(self, result: ToolMessage) -> None:
         """Tell a tool's result."""

@@ -177,10 +177,10 @@ class ResponseEvents:
         self._output.arguments(call.item_id, call.untold())
 
     def _end_call(self, speech: Speech, call: Call) -> None:
-        arguments, is_made = call.finished()
+        arguments, is_complete = call.finished()
         if self._tool_items == "function_call":
             self._tell_call(speech, call)
-            self._output.end_call(call.item_id, call.call_id, call.name, arguments, is_made=is_made)
+            self._output.end_call(call.item_id, call.call_id, call.name, arguments, is_complete=is_complete)
         elif self._tool_items == "mcp_call":
             call.item_id = speech.next_id("function_call") or ""
             self._calls[call.call_id] = call

@@ -6,6 +6,7 @@ MLflow's own `AgentServer` has the same routes but answers every error with 500,
 """
 
 import argparse
+import asyncio
 import gc
 import json
 import logging
@@ -165,15 +166,30 @@ EOF
 """
 
 
-class Server(uvicorn.Server):
-    """uvicorn, which says what is running once it accepts requests."""
+GRACE = 2.0
+"""Seconds that turns have when the server stops. One cut short is mended when its thread goes on."""
 
-    welcome = ""
+
+class Server(uvicorn.Server):
+    """uvicorn, which says what is running once it accepts requests, and to each caller that it shuts down."""
+
+    def __init__(self, agent: Any, config: uvicorn.Config, welcome: str) -> None:
+        super().__init__(config)
+        self.agent, self.welcome = agent, welcome
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         if self.started:
             print(self.welcome, flush=True)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        async def end_turns() -> None:
+            await asyncio.sleep(GRACE)
+            await self.agent.loop.cancel_work()
+
+        ending = asyncio.create_task(end_turns())
+        await super().shutdown(sockets)
+        ending.cancel()
 
 
 def pin_experiment() -> None:
@@ -207,16 +223,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    server = Server(
-        uvicorn.Config(
-            create_app(agent),
-            host=args.host,
-            port=args.port,
-            log_level="warning",
-            timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
-        )
+    config = uvicorn.Config(
+        create_app(agent),
+        host=args.host,
+        port=args.port,
+        log_level="warning",
+        timeout_graceful_shutdown=round(GRACE) + 2,  # seconds
     )
-    server.welcome = WELCOME.format(
+    welcome = WELCOME.format(
         model=os.path.relpath(args.model) if os.path.isdir(args.model) else args.model,
         answers=agent.settings.agent_model
         or "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)",
@@ -224,6 +238,7 @@ def main() -> None:
         address=f"http://{args.host}:{args.port}",
         python=os.path.relpath(sys.executable),
     )
+    server = Server(agent, config, welcome)
     try:
         server.run()
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
-from langchain_core.utils.json import parse_partial_json
 
 from stateful_agent.items import Kind, item_id, unicode
 
@@ -86,20 +85,13 @@ class Call:
         return new
 
     def finished(self) -> tuple[str, bool]:
-        """All arguments, and whether they are such that the call is made: LangChain completes those that break off."""
+        """All arguments, and whether they are complete: a model may break off."""
         self._arguments = self._arguments or ["{}"]
         arguments = "".join(self._arguments)
         try:
-            if isinstance(json.loads(arguments), dict):
-                return arguments, True
+            return arguments, isinstance(json.loads(arguments), dict)
+        except ValueError:
             return arguments, False
-        except ValueError:
-            pass
-        try:
-            parsed = parse_partial_json(arguments)
-        except ValueError:
-            parsed = None
-        return (json.dumps(parsed), True) if isinstance(parsed, dict) else (arguments, False)
 
 
 def calls_in(message: AIMessage) -> list[Call]:
