@@ -60,7 +60,8 @@ class ResponseEvents:
         self._open: Speech | None = None
         self._waiting: dict[tuple[str, str | None], list[BaseMessage]] = {}
         self._calls: dict[str, Call] = {}
-        self._goes_on = False
+        self.goes_on = False
+        """Whether a turn has more to do after what it did last: a call needs its result, and a result an answer."""
         self._usage: UsageMetadata | None = None
         self._usage_complete = True
         self.begin({})
@@ -68,10 +69,8 @@ class ResponseEvents:
     def begin(self, custom_outputs: dict[str, Any], messages: Sequence[BaseMessage] = ()) -> None:
         """What is known before the first event, and the messages whose calls the turn may go on with."""
         response = self._response | self._outputs(custom_outputs)
-        kinds = ("response.created", "response.in_progress")
-        self._output.opening = [
-            {"type": kind, "response": response, "custom_outputs": custom_outputs} for kind in kinds
-        ]
+        fields = {"response": response, "custom_outputs": custom_outputs}
+        self._output.opening = [{"type": f"response.{kind}"} | fields for kind in ("created", "in_progress")]
         last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
         if last is not None and self._tool_items == "mcp_call":
             self._calls = {call.call_id: call for call in calls_in(last)}
@@ -80,11 +79,6 @@ class ResponseEvents:
     def waits(self) -> bool:
         """Whether there are events that wait for `stored`."""
         return bool(self._output.held)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether a turn has more to do after what it did last: a call needs its result, and a result an answer."""
-        return self._goes_on
 
     def feed(self, message: BaseMessage, step: str) -> list[Event]:
         """The events to send when the graph's step of that name has made a message, or a chunk of one."""
@@ -155,7 +149,7 @@ class ResponseEvents:
         for kind, text in speech.after_calls:
             self._say(speech, kind, text)
         self._output.end_text()
-        self._goes_on = bool(speech.calls)
+        self.goes_on = bool(speech.calls)
         # Usage is complete or absent: a model call that reports none makes the sum meaningless.
         self._usage_complete = self._usage_complete and speech.usage is not None
         self._usage = add_usage(self._usage, speech.usage)
@@ -186,7 +180,7 @@ class ResponseEvents:
             self._calls[call.call_id] = call
 
     def _hear_result(self, message: ToolMessage) -> None:
-        self._goes_on = True
+        self.goes_on = True
         if self._tool_items == "function_call":
             self._output.result(message)
         elif self._tool_items == "mcp_call":
