@@ -32,8 +32,9 @@ from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
 from stateful_agent.numbered import Memory
+from stateful_agent.output import Event
 from stateful_agent.request import read_request
-from stateful_agent.responses import Event, ResponseEvents, error_event, goes_on_after, until_done
+from stateful_agent.responses import ResponseEvents, error_event
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.serde import Serde, declared_types
 from stateful_agent.settings import Settings
@@ -42,7 +43,7 @@ from stateful_agent.threads import place_of_response
 from stateful_agent.time_travel import Compiled, TimeTravel
 from stateful_agent.tools import agent_tools
 from stateful_agent.transcript import continuation
-from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, resolve
+from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, resolve, tool_items_of
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 Graph = StateGraph[Any, Any, Any, Any] | Compiled
@@ -76,7 +77,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:
         """Answer a request, token by token. See `apredict_stream`."""
-        for event in self.loop.iterate(self._speak(request)):
+        for event in self.loop.iterate(self._speak(request, for_mlflow=True)):
             yield ResponsesAgentStreamEvent(**event)
 
     async def apredict(self, request: Request) -> ResponsesAgentResponse:
@@ -89,8 +90,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         Raises:
             AgentError: one of its subclasses in `errors.py` says what was wrong and what to do.
         """
-        events = [event async for event in self.loop.aiterate(self._turn(request))]
-        return ResponsesAgentResponse(**events[-1]["response"])
+        return ResponsesAgentResponse(**await self._respond(request, for_mlflow=True))
 
     async def apredict_stream(self, request: Request) -> AsyncIterator[ResponsesAgentStreamEvent]:
         """Answer a request with the events of the OpenAI Responses API, as they happen.
@@ -101,18 +101,27 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         Raises:
             AgentError: before the first event. Later, an `error` event ends the stream.
         """
-        async for event in self.loop.aiterate(self._speak(request)):
+        async for event in self.loop.aiterate(self._speak(request, for_mlflow=True)):
             yield ResponsesAgentStreamEvent(**event)
 
     def aevents(self, request: Request) -> AsyncIterator[list[Event]]:
-        """The events of `apredict_stream` as JSON objects, in batches of what has come up. The server's way in."""
-        return self.loop.abatches(self._speak(request))
+        """The events of `apredict_stream` as JSON objects, in batches of what has come up; an empty one comes after
+        each `keep_alive` seconds of silence. The server's way in: MLflow's types lack some of OpenAI's."""
+        return self.loop.abatches(self._speak(request), silence=self.settings.keep_alive)
 
-    async def _speak(self, request: Request) -> AsyncIterator[Event]:
+    async def aresponse(self, request: Request) -> dict[str, Any]:
+        """The response of `apredict` as a JSON object. The server's way in, like `aevents`."""
+        return await self._respond(request)
+
+    async def _respond(self, request: Request, *, for_mlflow: bool = False) -> dict[str, Any]:
+        events = [event async for event in self.loop.aiterate(self._turn(request, for_mlflow))]
+        return dict(events[-1]["response"])
+
+    async def _speak(self, request: Request, *, for_mlflow: bool = False) -> AsyncIterator[Event]:
         """The turn's events. An error ends a stream that has begun with an event of its own."""
         begun = 0
         try:
-            async for event in self._turn(request):
+            async for event in self._turn(request, for_mlflow):
                 begun += 1
                 yield event
         except AgentError as error:
@@ -120,12 +129,19 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 raise
             yield error_event(error, sequence_number=begun)
 
-    async def _turn(self, request: Request) -> AsyncIterator[Event]:
-        """One turn, from the request to the disk and back."""
+    async def _turn(self, request: Request, for_mlflow: bool) -> AsyncIterator[Event]:
+        """One turn, from the request to the disk and back, `for_mlflow` in what its types can hold."""
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(request)
             span.set_inputs(request.model_dump(exclude_none=True))
-            events = ResponseEvents(f"resp_{uuid.uuid4().hex}", int(time.time()), "stateful-agent")
+            events = ResponseEvents(
+                f"resp_{uuid.uuid4().hex}",
+                int(time.time()),
+                "stateful-agent",
+                tool_items=tool_items_of(request, self.settings.tool_items, for_mlflow=for_mlflow),
+                metadata=request.metadata,
+                previous_response_id=request.previous_response_id,
+            )
             try:
                 with as_caller_of(request, self.settings.trusted_identity):
                     if operation := operation_of(request):
@@ -156,6 +172,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             custom_outputs = {"thread_id": config["configurable"]["thread_id"]}
             if saver.base:
                 custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
+            replayed = messages_at(saver.base) if saver.base and graph_input is None else ()
+            events.begin(dict(custom_outputs), replayed)
             if mlflow.get_current_active_span():  # not all turns are traced
                 mlflow.update_current_trace(metadata={"mlflow.trace.session": custom_outputs["thread_id"]})
             config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
@@ -215,33 +233,26 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         saver: TurnSaver | None = None,
     ) -> AsyncIterator[Event]:
         """Run the graph and say what it says. That something is done is said once it is on disk."""
-        held: list[Event] = []
         config["recursion_limit"] = self.settings.max_steps
         chunks: Any = graph.astream(graph_input, config, context=asked, stream_mode=["messages", "updates"])
         try:
             async for mode, chunk in chunks:
+                # In `updates` a step has ended; if it was the last one, all of it is stored when the thread is let go.
+                if events.waits and (mode == "messages" or events.goes_on):
+                    if saver:
+                        await saver.flush()
+                    for event in events.stored():
+                        yield event
                 if mode == "messages":
                     message, metadata = chunk
-                    said = list(events.feed(message, metadata["langgraph_checkpoint_ns"]))
-                elif held and goes_on_after(held[-1]):  # the step has ended, and others follow
-                    said = []
-                else:
-                    continue
-                if saver and held:
-                    await saver.flush()
-                now, later = until_done(said)
-                for event in [*held, *now]:
-                    yield event
-                held = later
+                    for event in events.feed(message, metadata["langgraph_checkpoint_ns"]):
+                        yield event
         except GraphRecursionError as error:
             if saver is None:
                 raise TooManySteps() from error
             words = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."
-            held += events.feed(await conclude(graph, saver, config, words), "")
-        if saver:
-            await saver.release()
-        for event in held:
-            yield event
+            for event in events.feed(await conclude(graph, saver, config, words), ""):
+                yield event
 
     # -- Life ------------------------------------------------------------------------------------------------------
 

@@ -72,8 +72,11 @@ class AgentLoop:
             for item in batch:
                 yield item
 
-    async def abatches(self, source: AsyncIterator[T]) -> AsyncIterator[list[T]]:
-        """The same in batches of all that has come up: when there is much to do, one hop takes many items along."""
+    async def abatches(self, source: AsyncIterator[T], silence: float | None = None) -> AsyncIterator[list[T]]:
+        """The same in batches of all that has come up: when there is much to do, one hop takes many items along.
+
+        After each `silence` seconds without an item comes an empty batch.
+        """
         items: asyncio.Queue[T | _End] = asyncio.Queue()
         here, loop = asyncio.get_running_loop(), self._current()
         if loop is here:
@@ -86,7 +89,12 @@ class AgentLoop:
 
             loop.call_soon_threadsafe(self._spawn, _pump(source, deliver))
         while True:
-            arrived = [await items.get()]
+            try:
+                async with asyncio.timeout(silence if items.empty() else None):
+                    arrived = [await items.get()]
+            except TimeoutError:
+                yield []
+                continue
             while not items.empty():
                 arrived.append(items.get_nowait())
             if batch := [item for item in arrived if not isinstance(item, _End)]:

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 
 from stateful_agent.errors import InvalidRequest
+from stateful_agent.items import items_of, result_item
 
 SAID = ("output_text", "input_text", "text", "refusal")
 DEEPEST = 100
@@ -37,7 +38,11 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
             if item.get(key) is not None:
                 _string(item, key, param)
         if kind == "message":
-            messages.append(_message(item, param))
+            said, last = _message(item, param), messages[-1] if messages else None
+            if isinstance(last, AIMessage) and last.id is not None and item.get("message_id") == last.id:
+                last.content = text_of(last.content) + text_of(said.content)  # one message, told as several items
+            else:
+                messages.append(said)
         elif kind == "function_call":
             called, call_id = _string(item, "name", param), _string(item, "call_id", param)
             call = ToolCall(name=called, args=_arguments(item, param), id=call_id, type="tool_call")
@@ -56,22 +61,15 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
 
 
 def to_items(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """The reverse: each message as one item, or one more per function call; `message_id` says which belong together."""
+    """The reverse: each message as one item, or as several (see `items`); `message_id` says which belong together."""
     return [item | {"message_id": message.id} for message in messages for item in _items(message)]
 
 
 def _items(message: BaseMessage) -> Iterator[dict[str, Any]]:
     if isinstance(message, ToolMessage):
-        status = "incomplete" if message.status == "error" else "completed"
-        output = {"call_id": message.tool_call_id, "output": text_of(message.content)}
-        yield {"id": message.id, "type": "function_call_output", **output, "status": status}
+        yield result_item(message.id, message)
     elif isinstance(message, AIMessage):
-        if (text := text_of(message.content)) or not message.tool_calls:
-            content = [{"type": "output_text", "text": text, "annotations": []}]
-            yield {"id": message.id, "type": "message", "role": "assistant", "content": content, "status": "completed"}
-        for n, call in enumerate(message.tool_calls):
-            called = {"call_id": call["id"], "name": call["name"], "arguments": json.dumps(call["args"])}
-            yield {"id": f"{message.id}-{n}", "type": "function_call", **called, "status": "completed"}
+        yield from items_of(message)
     else:
         parts = message.content if isinstance(message.content, list) else [message.content]
         role = "user" if isinstance(message, HumanMessage) else message.type
@@ -95,7 +93,7 @@ def text_of(content: Any) -> str:
     """The text in a message's content, whatever its form."""
     if isinstance(content, str):
         return content
-    parts = (part if isinstance(part, str) else part.get("text", part.get("refusal", "")) for part in content)
+    parts = (part if isinstance(part, str) else part.get("text") or part.get("refusal", "") for part in content)
     return "".join(part for part in parts if isinstance(part, str))
 
 

@@ -1,174 +1,212 @@
-"""LangGraph's stream as the event sequence of the OpenAI Responses API. Pure: no I/O, no clock of its own.
+"""LangGraph's stream as a response of the OpenAI Responses API. Pure: no I/O, no clock of its own."""
 
-https://platform.openai.com/docs/api-reference/responses-streaming. Each item is opened, filled and closed before
-the next one opens; ids and output indices are the same in every event about an item.
-"""
-
-import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from stateful_agent.errors import AgentError
+from stateful_agent.items import Kind, ToolItems, item_type, parts_of
+from stateful_agent.output import Event, Output
+from stateful_agent.speech import Call, Speech, calls_in, run_of
 
-Event = dict[str, Any]
+MOST_METADATA = 16
+"""Entries of a response's metadata, in OpenAI's API."""
 
 
 class ResponseEvents:
     """The events of one response, fed with the messages of one run of a graph.
 
-    Feed it what LangGraph's `messages` stream mode yields; each call yields the events to send, as dicts.
+    Feed it what LangGraph's `messages` stream mode yields. That something is done is said once it is `stored`.
     """
 
-    def __init__(self, response_id: str, created_at: int, model: str) -> None:
-        """`created_at` is in seconds since the epoch; `model` is the name that clients are shown."""
+    def __init__(
+        self,
+        response_id: str,
+        created_at: int,
+        model: str,
+        *,
+        tool_items: ToolItems = "function_call",
+        metadata: Mapping[str, str] | None = None,
+        previous_response_id: str | None = None,
+    ) -> None:
+        """`created_at` is in seconds since the epoch; `model` is the name that clients are shown.
+
+        The agent's tool calls are told as `tool_items` says: as function calls and their outputs; as calls that the
+        server has made itself (`mcp_call`); or not at all.
+        """
         self.id = response_id
-        self._response: Event = {
+        self._response: Event = {  # with all that the types of OpenAI's clients require
             "id": response_id,
             "object": "response",
             "created_at": created_at,
             "model": model,
             "status": "in_progress",
+            "error": None,
+            "incomplete_details": None,
+            "instructions": None,
             "output": [],
+            "parallel_tool_calls": True,
+            "previous_response_id": previous_response_id,
+            "temperature": None,
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": None,
         }
-        self._sequence_number = 0
-        self._begun = False
-        self._open: _OpenMessage | None = None
-        self._waiting: dict[str, list[BaseMessage]] = {}
+        self._tool_items = tool_items
+        self._metadata = metadata or {}
+        self._output = Output(response_id)
+        self._open: Speech | None = None
+        self._waiting: dict[tuple[str, str | None], list[BaseMessage]] = {}
+        self._calls: dict[str, Call] = {}
+        self.goes_on = False
+        """Whether a turn has more to do after what it did last: a call needs its result, and a result an answer."""
         self._usage: UsageMetadata | None = None
         self._usage_complete = True
+        self.begin({})
 
-    def feed(self, message: BaseMessage, step: str) -> Iterator[Event]:
-        """The events of a message, or of a chunk of one, made by the graph's step of that name."""
-        if self._open is not None and self._open.step != step:
-            # Two steps talk at once. Clients mix up interleaved items, so one of them waits.
-            self._waiting.setdefault(step, []).append(message)
-        elif isinstance(message, AIMessageChunk):
-            if self._open is None:
-                self._open = _OpenMessage(step)
-            if text := unicode(message.text):
-                yield from self._delta(self._open, message, text)
-            self._open.add(message)
-            if message.chunk_position == "last":
-                yield from self._close()
-        elif isinstance(message, AIMessage):
-            whole = AIMessageChunk(
-                content=message.text,
-                id=message.id,
-                tool_call_chunks=[
-                    {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": n}
-                    for n, call in enumerate(message.tool_calls)
-                ],
-                usage_metadata=message.usage_metadata,
-                chunk_position="last",
-            )
-            yield from self.feed(whole, step)
-        elif isinstance(message, ToolMessage):
-            item = {
-                "id": message.id,
-                "type": "function_call_output",
-                "call_id": message.tool_call_id,
-                "output": unicode(message.text),
-                "status": "incomplete" if message.status == "error" else "completed",
-            }
-            yield from self._added(item)
-            yield from self._done(item)
+    def begin(self, custom_outputs: dict[str, Any], messages: Sequence[BaseMessage] = ()) -> None:
+        """What is known before the first event, and the messages whose calls the turn may go on with."""
+        response = self._response | self._outputs(custom_outputs)
+        fields = {"response": response, "custom_outputs": custom_outputs}
+        self._output.opening = [{"type": f"response.{kind}"} | fields for kind in ("created", "in_progress")]
+        last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+        if last is not None and self._tool_items == "mcp_call":
+            self._calls = {call.call_id: call for call in calls_in(last)}
 
-    def complete(self, custom_outputs: dict[str, Any]) -> Iterator[Event]:
-        """The last events; `custom_outputs` goes with the final one and inside its response."""
+    @property
+    def waits(self) -> bool:
+        """Whether there are events that wait for `stored`."""
+        return bool(self._output.held)
+
+    def feed(self, message: BaseMessage, step: str) -> list[Event]:
+        """The events to send when the graph's step of that name has made a message, or a chunk of one."""
+        self._hear(message, step)
+        return self._output.now()
+
+    def stored(self) -> list[Event]:
+        """The events to send when all that the graph has done so far is on disk."""
+        return self._output.stored()
+
+    def complete(self, custom_outputs: dict[str, Any]) -> list[Event]:
+        """The last events, once all is on disk; `custom_outputs` goes with the final one and inside its response."""
         while self._open is not None:
-            yield from self._close()
-        yield from self._begin()
-        self._response |= {"status": "completed", "custom_outputs": custom_outputs}
+            self._close(self._open)
+        for call in self._calls.values():
+            self._tell_mcp_call(call, None)
+        if self._output.opening:
+            self.begin(custom_outputs)
+        self._output.begin()
+        self._show_in_text(custom_outputs)
+        said = self._output.stored()
+        self._response |= {"status": "completed", "output": self._output.items} | self._outputs(custom_outputs)
         if self._usage and self._usage_complete:
             self._response["usage"] = _usage(self._usage)
-        yield self._event("response.completed", response=self._response, custom_outputs=custom_outputs)
+        self._output.send({"type": "response.completed", "response": self._response, "custom_outputs": custom_outputs})
+        return [*said, *self._output.now()]
 
-    def _begin(self) -> Iterator[Event]:
-        if not self._begun:
-            self._begun = True
-            yield self._event("response.created", response=self._response | {"output": []})
+    # -- Messages --------------------------------------------------------------------------------------------------
 
-    def _delta(self, message: "_OpenMessage", chunk: AIMessageChunk, text: str) -> Iterator[Event]:
-        if not message.text:
-            message.id = chunk.id
-            yield from self._added(
-                {"id": message.id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-            )
-            part = {"type": "output_text", "text": "", "annotations": []}
-            yield self._part_event("response.content_part.added", message, part=part)
-        message.text.append(text)
-        yield self._part_event("response.output_text.delta", message, delta=text)
+    def _hear(self, message: BaseMessage, step: str) -> None:
+        if not isinstance(message, AIMessageChunk):
+            while self._open is not None and self._open.step == step:  # its model never said that it had finished
+                self._close(self._open)
+        if self._open is not None and not self._open.is_by(message, step):
+            # Two talk at once. Clients mix up interleaved items, so one of them waits.
+            self._waiting.setdefault((step, run_of(message)), []).append(message)
+        elif isinstance(message, AIMessage):
+            self._hear_assistant(message, step)
+        elif isinstance(message, ToolMessage):
+            self._hear_result(message)
 
-    def _close(self) -> Iterator[Event]:
+    def _hear_assistant(self, message: AIMessage, step: str) -> None:
+        speech = self._open
+        if speech is None:
+            speech = self._open = Speech(step)
+        speech.add(message)
+        for kind, text in parts_of(message):
+            if speech.calls and speech.calls[0].is_open:
+                speech.after_calls.append((kind, text))
+            else:
+                self._say(speech, kind, text)
+        if speech.calls and speech.calls[0].is_known and self._tool_items == "function_call":
+            self._tell_call(speech, speech.calls[0])  # the others wait: the pieces of several may come mixed
+        if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
+            self._close(speech)
+
+    def _say(self, speech: Speech, kind: Kind, text: str) -> None:
+        if self._output.kind != kind:
+            self._output.end_text()
+            self._output.begin_text(kind, speech.next_id(item_type(kind)))
+        self._output.say(text)
+
+    def _close(self, speech: Speech) -> None:
         """Close the open message, and let one that waits have its say."""
-        message, self._open = self._open, None
-        if message is None:
-            return
-        if message.text:
-            text = "".join(message.text)
-            part = {"type": "output_text", "text": text, "annotations": []}
-            yield self._part_event("response.output_text.done", message, text=text)
-            yield self._part_event("response.content_part.done", message, part=part)
-            yield from self._done(
-                {"id": message.id, "type": "message", "role": "assistant", "status": "completed", "content": [part]}
-            )
-        for n, call in enumerate(message.calls.tool_calls if message.calls else ()):
-            yield from self._function_call(f"{message.calls.id}-{n}" if message.calls else "", call)
-        self._count(message.usage)
+        self._output.end_text()
+        for call in speech.calls:
+            self._end_call(speech, call)
+        for kind, text in speech.after_calls:
+            self._say(speech, kind, text)
+        self._output.end_text()
+        self.goes_on = bool(speech.calls)
+        # Usage is complete or absent: a model call that reports none makes the sum meaningless.
+        self._usage_complete = self._usage_complete and speech.usage is not None
+        self._usage = add_usage(self._usage, speech.usage)
+        self._open = None
         while self._waiting and self._open is None:
-            step = next(iter(self._waiting))
-            for waiting in self._waiting.pop(step):
-                yield from self.feed(waiting, step)
+            step, run = next(iter(self._waiting))
+            for message in self._waiting.pop((step, run)):
+                self._hear(message, step)
 
-    def _function_call(self, item_id: str, call: Any) -> Iterator[Event]:
-        arguments = json.dumps(call["args"])
-        item = {"id": item_id, "type": "function_call", "call_id": call["id"], "name": call["name"]}
-        place = {"item_id": item_id, "output_index": len(self._response["output"])}
-        yield from self._added(item | {"status": "in_progress", "arguments": ""})
-        yield self._event("response.function_call_arguments.delta", **place, delta=arguments)
-        yield self._event("response.function_call_arguments.done", **place, arguments=arguments)
-        yield from self._done(item | {"status": "completed", "arguments": arguments})
+    # -- Calls and their results -----------------------------------------------------------------------------------
 
-    def _added(self, item: Event) -> Iterator[Event]:
-        yield from self._begin()
-        yield self._event("response.output_item.added", output_index=len(self._response["output"]), item=item)
+    def _tell_call(self, speech: Speech, call: Call) -> None:
+        """Tell what is known of a call that was not told yet."""
+        if not call.is_open:
+            self._output.end_text()
+            item_id = speech.next_id("function_call")
+            call.item_id = self._output.begin_call(item_id, call.call_id, call.name)
+            call.is_open = True
+        self._output.arguments(call.item_id, call.untold())
 
-    def _done(self, item: Event) -> Iterator[Event]:
-        yield self._event("response.output_item.done", output_index=len(self._response["output"]), item=item)
-        self._response["output"].append(item)
+    def _end_call(self, speech: Speech, call: Call) -> None:
+        arguments, is_complete = call.finished()
+        if self._tool_items == "function_call":
+            self._tell_call(speech, call)
+            self._output.end_call(call.item_id, call.call_id, call.name, arguments, is_complete=is_complete)
+        elif self._tool_items == "mcp_call":
+            call.item_id = speech.next_id("function_call") or ""
+            self._calls[call.call_id] = call
 
-    def _part_event(self, kind: str, message: "_OpenMessage", **fields: Any) -> Event:
-        place = {"item_id": message.id, "output_index": len(self._response["output"]), "content_index": 0}
-        return self._event(kind, **place, **fields)
+    def _hear_result(self, message: ToolMessage) -> None:
+        self.goes_on = True
+        if self._tool_items == "function_call":
+            self._output.result(message)
+        elif self._tool_items == "mcp_call":
+            call = self._calls.pop(message.tool_call_id, None) or Call(message.id, message.name)
+            self._tell_mcp_call(call, message)
 
-    def _event(self, kind: str, **fields: Any) -> Event:
-        event = {"type": kind, "sequence_number": self._sequence_number, **fields}
-        self._sequence_number += 1
-        return event
+    def _tell_mcp_call(self, call: Call, result: ToolMessage | None) -> None:
+        """Tell a call and its result as one item, when the result is there: so calls at once do not mix."""
+        self._output.mcp_call(call.item_id, self._response["model"], call.name, call.finished()[0], result)
 
-    def _count(self, usage: UsageMetadata | None) -> None:
-        """Usage is complete or absent: a model call that reports none makes the sum meaningless."""
-        self._usage_complete = self._usage_complete and usage is not None
-        self._usage = add_usage(self._usage, usage)
+    # -- What goes with the events ---------------------------------------------------------------------------------
 
+    def _outputs(self, custom_outputs: dict[str, Any]) -> dict[str, Any]:
+        """`custom_outputs`, and what of them is text beside the caller's own metadata, as far as there is room."""
+        ids = {name: value for name, value in custom_outputs.items() if isinstance(value, str)}
+        mirrored = list((dict(self._metadata) | ids).items())[:MOST_METADATA]
+        return {"custom_outputs": custom_outputs, "metadata": dict(mirrored)}
 
-def unicode(text: str) -> str:
-    """Text that can be sent: half of a character (a lone surrogate) becomes a question mark."""
-    return str(text) if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def until_done(events: list[Event]) -> tuple[list[Event], list[Event]]:
-    """The events before the first that says that something is done, and the others."""
-    done = next((n for n, event in enumerate(events) if event["type"].endswith(".done")), len(events))
-    return events[:done], events[done:]
-
-
-def goes_on_after(event: Event) -> bool:
-    """Whether a turn has more to do after this item: a call needs its result, and a result an answer."""
-    return event.get("item", {}).get("type") in ("function_call", "function_call_output")
+    def _show_in_text(self, custom_outputs: dict[str, Any]) -> None:
+        """Add an empty delta to the last text: LangChain's ChatDatabricks sees `custom_outputs` nowhere else."""
+        held = self._output.held
+        ends = [n for n, event in enumerate(held) if event["type"] == "response.output_text.done"]
+        if ends and custom_outputs:
+            place = {name: held[ends[-1]][name] for name in ("item_id", "output_index", "content_index")}
+            delta = {"type": "response.output_text.delta", **place, "delta": "", "custom_outputs": custom_outputs}
+            held.insert(ends[-1], delta)
 
 
 def error_event(error: AgentError, sequence_number: int) -> Event:
@@ -176,23 +214,6 @@ def error_event(error: AgentError, sequence_number: int) -> Event:
     fields = error.as_dict()
     flat = {name: fields[name] for name in ("code", "message", "param")}
     return {"type": "error", "sequence_number": sequence_number, **flat, "error": fields}
-
-
-class _OpenMessage:
-    """An assistant's message that is still being said."""
-
-    def __init__(self, step: str) -> None:
-        self.step = step
-        self.id: str | None = None
-        self.text: list[str] = []
-        self.calls: AIMessageChunk | None = None
-        self.usage: UsageMetadata | None = None
-
-    def add(self, chunk: AIMessageChunk) -> None:
-        if chunk.tool_call_chunks:
-            self.calls = chunk if self.calls is None else self.calls + chunk
-        if chunk.usage_metadata:
-            self.usage = add_usage(self.usage, chunk.usage_metadata)
 
 
 def _usage(usage: UsageMetadata) -> dict[str, Any]:

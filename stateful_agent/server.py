@@ -77,8 +77,7 @@ def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
     async def respond(request: Request) -> Response:
         asked = read_request(await read_body(request, agent.settings.max_input_bytes))
         if not asked.stream:
-            response = await agent.apredict(asked)
-            return JSONResponse(response.model_dump(exclude_none=True))
+            return JSONResponse(await agent.aresponse(asked))
         batches = agent.aevents(asked)
         first = await anext(batches)  # whatever fails before it has a status of its own
         return StreamingResponse(server_sent(first, batches), media_type="text/event-stream")
@@ -155,23 +154,24 @@ async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:
 
 async def server_sent(first: list[Any], rest: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
     """Batches of response events as server-sent events. Whatever ends them early is said."""
-    yield as_lines(first)
-    last = first[-1]
+    told = 0
     try:
+        yield as_lines(first)
+        told += len(first)
         async for batch in rest:
             yield as_lines(batch)
-            last = batch[-1]
+            told += len(batch)
     except Exception as error:
-        yield as_lines([error_event(typed(error), last["sequence_number"] + 1)])
+        yield as_lines([error_event(typed(error), sequence_number=told)])
     except asyncio.CancelledError:  # the server stops, and has waited long enough
-        yield as_lines([error_event(ShuttingDown(), last["sequence_number"] + 1)])
+        yield as_lines([error_event(ShuttingDown(), sequence_number=told)])
         raise
     yield "data: [DONE]\n\n"
 
 
 def as_lines(events: list[Any]) -> str:
-    """Server-sent events."""
-    return "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    """Server-sent events, or if there is none, a comment that keeps the connection alive."""
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) or ": keep-alive\n\n"
 
 
 WELCOME = """

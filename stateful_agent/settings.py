@@ -1,6 +1,7 @@
 """Everything configurable, read from the environment in one place."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +28,13 @@ class Settings(BaseSettings):
 
     max_steps: int = Field(default=100, ge=1)
     """Steps of a turn at most. Then it ends, and says so."""
+
+    tool_items: Literal["function_call", "mcp_call", "hidden"] = "function_call"
+    """How answers tell the agent's own tool calls, unless a request says: as function calls with their outputs, as
+    `mcp_call`, or not at all."""
+
+    keep_alive: float = Field(default=15.0, gt=0)
+    """Seconds of silence after which a stream sends a comment, so that no proxy takes it for dead."""
 
     tavily_api_key: SecretStr | None = None
     """Lets the search tool search the web, through Tavily. Unset: it searches a small built-in sample."""

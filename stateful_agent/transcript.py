@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 
-from stateful_agent.messages import text_of
+from stateful_agent.items import words_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _said(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Said]:
         elif isinstance(message, ToolMessage) and with_tools:
             said.append(_Said("tool", message.tool_call_id, n))
         elif isinstance(message, AIMessage):
-            if text_of(message.content):
+            if words_of(message):
                 if said and said[-1].role == "assistant":
                     said[-1].text += _canonical(message)
                 else:
@@ -100,8 +101,10 @@ def _canonical(message: BaseMessage) -> str:
     """A message's content, however a client breaks its lines or cuts it into parts."""
     if isinstance(message.content, str):
         return "".join(message.content.split())
-    others = [part for part in message.content if isinstance(part, dict) and part.get("type") != "text"]
-    return "".join(text_of(message.content).split()) + (json.dumps(others, sort_keys=True) if others else "")
+    others: list[dict[str, Any]] = []
+    if isinstance(message, HumanMessage):  # an assistant's are its thoughts and calls, which clients leave out
+        others = [part for part in message.content if isinstance(part, dict) and part.get("type") != "text"]
+    return "".join(words_of(message).split()) + (json.dumps(others, sort_keys=True) if others else "")
 
 
 def _texts(said: Sequence[_Said]) -> list[tuple[str, str]]:

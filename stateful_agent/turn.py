@@ -4,13 +4,14 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast, get_args
 
 from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
+from stateful_agent.items import ToolItems
 from stateful_agent.messages import (
     check_pairs,
     leading_instructions,
@@ -146,6 +147,22 @@ def operation_of(request: ResponsesRequest) -> tuple[Any, dict[str, Any]] | None
     if request.input:
         raise InvalidRequest("An operation takes no input: send [].", param="input")
     return arguments.pop("operation"), arguments
+
+
+def tool_items_of(request: ResponsesRequest, default: ToolItems, *, for_mlflow: bool) -> ToolItems:
+    """How the answer tells the agent's tool calls: `tool_items` in `custom_inputs` or `metadata`, else the default.
+
+    Raises:
+        InvalidRequest: there is no such way, or MLflow's types, in which the answer is wanted, do not know it.
+    """
+    for fields in (request.custom_inputs, request.metadata):
+        if fields and (chosen := fields.get("tool_items")) is not None:
+            if chosen not in get_args(ToolItems):
+                raise InvalidRequest(f"tool_items is one of {', '.join(get_args(ToolItems))}.", param="tool_items")
+            if chosen == "mcp_call" and for_mlflow:
+                raise InvalidRequest("MLflow's types hold no mcp_call: ask for it over HTTP.", param="tool_items")
+            return cast(ToolItems, chosen)
+    return "function_call" if default == "mcp_call" and for_mlflow else default
 
 
 def check_limit(value: Any) -> int:

@@ -201,7 +201,7 @@ class TestBringYourOwnGraph:
         graph.add_node("parrot", lambda state: {"messages": [AIMessage(state["messages"][-1].text)]})
         graph.add_edge(START, "parrot")
         events = list(make_agent(graph).predict_stream({"input": [{"role": "user", "content": "Polly"}]}))
-        assert [e.delta for e in events if e.type == "response.output_text.delta"] == ["Polly"]
+        assert [e.delta for e in events if e.type == "response.output_text.delta"] == ["Polly", ""]
 
     def walk(self, agent: Any) -> None:
         say(agent, "hello", thread_id="t")

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,24 +16,42 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph import build_graph
+from stateful_agent.items import words_of
 
 Said = tuple[str, ...]
 
 
 class Echo(BaseChatModel):
-    """Says how long the conversation is and what was said last, so that each answer tells what it was given."""
+    """Says how long the conversation is and what was said last, so that each answer tells what it was given.
+
+    It thinks before it says so, which is told and shown, and is nothing that was said.
+    """
 
     @property
     def _llm_type(self) -> str:
         return "echo"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        said = tuple(str(message.content) for message in messages)
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(echo(said)))])
+        said = tuple(words_of(message) for message in messages)
+        content: list[str | dict[str, Any]] = [
+            {"type": "thinking", "thinking": "Let me count."},
+            {"type": "text", "text": echo(said)},
+        ]
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content))])
 
 
 def echo(said: Said) -> str:
     return f"{len(said)}. {said[-1].split()[-1] if said else 'nothing'}"
+
+
+def spoken(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items of what was said, each of which is preceded by the thoughts behind it."""
+    assert all(after["id"] == thought["message_id"] for thought, after in pairwise(items) if is_thought(thought))
+    return [item for item in items if not is_thought(item)]
+
+
+def is_thought(item: dict[str, Any]) -> bool:
+    return item["type"] == "reasoning"
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,14 @@ class Tree:
     def turn(self, text: str, n: int | None) -> None:
         place = {} if n is None or not self.checkpoints else {"checkpoint_id": self.place(n)[0]}
         base = self.checkpoints[place.get("checkpoint_id") or max(self.checkpoints)] if self.checkpoints else None
-        say(self.agent, text, thread_id=self.thread_id, **place)
+        told = say(self.agent, text, thread_id=self.thread_id, **place)["output"]
         said = base.said if base else ()
         asked = (*said, text)
         self.grown(
             Checkpoint(said, "__start__", text), Checkpoint(asked, "model"), Checkpoint((*asked, echo(asked)), "")
         )
+        shown = self.agent.get_checkpoint_state(self.thread_id)["messages"][-2:]
+        assert told == [{key: item[key] for key in item if key != "message_id"} for item in shown]
 
     def replay(self, n: int) -> None:
         checkpoint_id, base = self.place(n)
@@ -78,7 +99,7 @@ class Tree:
         checkpoint_id, base = self.place(n)
         said = [*base.said, base.pending] if base.pending else list(base.said)
         state = self.agent.get_checkpoint_state(self.thread_id, checkpoint_id)
-        items = [*state["messages"], *state["pending_messages"]]
+        items = spoken([*state["messages"], *state["pending_messages"]])
         assert len(items) == len(said)
         edit: dict[str, Any]
         if kind == "append" or not items:
@@ -125,7 +146,8 @@ class Tree:
     def read(self, checkpoint_id: str) -> Checkpoint:
         state = self.agent.get_checkpoint_state(self.thread_id, checkpoint_id)
         said, pending = (
-            tuple(item["content"][0]["text"] for item in state[name]) for name in ("messages", "pending_messages")
+            tuple(item["content"][0]["text"] for item in spoken(state[name]))
+            for name in ("messages", "pending_messages")
         )
         assert state["message_count"] == len(said)
         return Checkpoint(said, "".join(state["next_nodes"]), "".join(pending))

@@ -1,107 +1,320 @@
+import json
+from functools import reduce
+from operator import add
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from stateful_agent.errors import ThreadNotFound
-from stateful_agent.responses import Event, ResponseEvents, error_event
+from stateful_agent.items import ToolItems
+from stateful_agent.messages import to_items
+from stateful_agent.output import Event
+from stateful_agent.responses import ResponseEvents, error_event
 
 CALL = ToolCall(name="search", args={"q": "x"}, id="c1", type="tool_call")
+OUTPUTS = {"thread_id": "t", "checkpoint_id": "c"}
 
 
-def chunk(text: str, message_id: str = "m1", last: bool = False, **fields: Any) -> AIMessageChunk:
-    return AIMessageChunk(content=text, id=message_id, chunk_position="last" if last else None, **fields)
+def chunk(content: Any, message_id: str | None = "m1", last: bool = False, **fields: Any) -> AIMessageChunk:
+    return AIMessageChunk(content=content, id=message_id, chunk_position="last" if last else None, **fields)
 
 
-def tell(*messages: tuple[BaseMessage, str]) -> list[Event]:
-    events = ResponseEvents("resp_1", 1, "m")
-    told = [event for message, step in messages for event in events.feed(message, step)]
-    return [*told, *events.complete({"thread_id": "t"})]
+def piece(index: int, args: str, name: str | None = None, call_id: str | None = None) -> dict[str, Any]:
+    """A piece of a call, as a model streams it."""
+    return {"index": index, "args": args, "name": name, "id": call_id, "type": "tool_call_chunk"}
+
+
+def tell(*messages: tuple[BaseMessage, str], **fields: Any) -> list[Event]:
+    """The events of a turn that is stored after each message."""
+    events = ResponseEvents("resp_1", 1, "m", **fields)
+    events.begin({"thread_id": "t"})
+    told: list[Event] = []
+    for message, step in messages:
+        told += [*events.stored(), *events.feed(message, step)]
+    return [*told, *events.complete(OUTPUTS)]
 
 
 def kinds(events: list[Event]) -> list[str]:
     return [event["type"].removeprefix("response.") for event in events]
 
 
-def test_text() -> None:
-    events = tell((chunk("Hel"), "s"), (chunk("lo"), "s"), (chunk("", last=True), "s"))
-    assert kinds(events) == [
-        "created",
-        "output_item.added",
-        "content_part.added",
-        "output_text.delta",
-        "output_text.delta",
-        "output_text.done",
-        "content_part.done",
-        "output_item.done",
-        "completed",
-    ]
-    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Hello"
+def output(events: list[Event]) -> list[Any]:
+    return list(events[-1]["response"]["output"])
 
 
-def test_tools_then_text() -> None:
-    events = tell(
-        (AIMessage("Let me see. ", id="m1", tool_calls=[CALL]), "s1"),
-        (ToolMessage("found", tool_call_id="c1", id="m2"), "s2"),
-        (ToolMessage("lost", tool_call_id="c2", id="m3", status="error"), "s3"),
-        (AIMessage("Done.", id="m4"), "s4"),
-    )
-    output = events[-1]["response"]["output"]
-    assert [item["type"] for item in output] == [
-        "message",
-        "function_call",
-        "function_call_output",
-        "function_call_output",
-        "message",
-    ]
-    assert [item["status"] for item in output] == ["completed", "completed", "completed", "incomplete", "completed"]
-    well_formed(events)
-
-
-def test_two_steps_that_talk_at_once_are_told_apart() -> None:
-    events = tell(
-        (chunk("A1 ", "a"), "s1"),
-        (chunk("B1 ", "b"), "s2"),
-        (ToolMessage("T", tool_call_id="c", id="t"), "s3"),
-        (chunk("A2", "a", last=True), "s1"),
-        (chunk("B2", "b", last=True), "s2"),
-    )
-    said = [item["content"][0]["text"] for item in events[-1]["response"]["output"] if item["type"] == "message"]
-    assert said == ["A1 A2", "B1 B2"]
-    assert len(events[-1]["response"]["output"]) == 3
-    well_formed(events)
-
-
-def test_a_model_that_never_says_that_it_has_finished() -> None:
-    events = tell((chunk("A"), "s1"), (chunk("B", "m2"), "s2"))
-    assert len(events[-1]["response"]["output"]) == 2
-    well_formed(events)
-
-
-def test_nothing_said() -> None:
-    assert kinds(tell((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))) == ["created", "completed"]
-
-
-def well_formed(events: list[Event]) -> None:
-    """One item at a time, with indices 0 to n-1; MLflow's own types accept every event."""
-    open_index = None
-    done = 0
+def well_formed(events: list[Event], *, mlflow: bool = True) -> None:
+    """One item at a time, with indices 0 to n-1 and an id of its own; what was said in pieces is what is said at last.
+    MLflow's own types accept every event."""
+    assert kinds(events)[:2] == ["created", "in_progress"]
+    assert kinds(events)[-1] == "completed"
+    assert len({event["response"]["id"] for event in events if "response" in event}) == 1
+    items: list[Any] = []
+    opened: Any = None
+    pieces: list[str] = []
     for number, event in enumerate(events):
+        kind = event["type"]
         assert event["sequence_number"] == number
-        ResponsesAgentStreamEvent(**event)
-        if event["type"] == "response.output_item.added":
-            assert open_index is None
-            open_index = event["output_index"]
-            assert open_index == done
-        elif event["type"] == "response.output_item.done":
-            assert open_index == event["output_index"]
-            open_index, done = None, done + 1
+        if mlflow:
+            ResponsesAgentStreamEvent(**event)
+        if kind == "response.output_item.added":
+            assert opened is None
+            opened, pieces = event["item"], []
+        elif kind == "response.output_item.done":
+            assert {key: event["item"][key] for key in ("id", "type")} == {key: opened[key] for key in ("id", "type")}
+            assert event["item"]["status"] in ("completed", "incomplete", "failed")
+            items.append(event["item"])
+            opened = None
         elif "output_index" in event:
-            assert event["output_index"] == open_index
-    ResponsesAgentResponse(**events[-1]["response"])
-    ids = [item["id"] for item in events[-1]["response"]["output"]]
-    assert len(set(ids)) == len(ids)
+            assert event["item_id"] == opened["id"]
+            if kind.endswith(".delta"):
+                pieces.append(event["delta"])
+            elif {"text", "refusal", "arguments"} & set(event):
+                assert "".join(pieces) == next(event[key] for key in ("text", "refusal", "arguments") if key in event)
+                assert pieces
+        if "output_index" in event:
+            assert event["output_index"] == len(items) - (kind == "response.output_item.done")
+    assert items == output(events)
+    assert len({item["id"] for item in items}) == len(items)
+    if mlflow:
+        ResponsesAgentResponse(**events[-1]["response"])
+
+
+class TestText:
+    def test_is_told_as_it_comes(self) -> None:
+        events = tell((chunk("Hel"), "s"), (chunk("lo"), "s"), (chunk("", last=True), "s"))
+        assert kinds(events) == [
+            "created",
+            "in_progress",
+            "output_item.added",
+            "content_part.added",
+            "output_text.delta",
+            "output_text.delta",
+            "output_text.delta",
+            "output_text.done",
+            "content_part.done",
+            "output_item.done",
+            "completed",
+        ]
+        assert output(events)[0]["content"][0]["text"] == "Hello"
+        well_formed(events)
+
+    def test_that_it_is_done_is_said_once_it_is_stored(self) -> None:
+        events = ResponseEvents("resp_1", 1, "m")
+        told = [*events.feed(chunk("Hello"), "s"), *events.feed(chunk("", last=True), "s")]
+        assert kinds(told)[-1] == "output_text.delta"
+        assert events.waits
+        assert not events.goes_on
+        assert kinds(events.stored()) == ["output_text.done", "content_part.done", "output_item.done"]
+        assert not events.waits
+
+    def test_nothing_said(self) -> None:
+        events = tell((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))
+        assert kinds(events) == ["created", "in_progress", "completed"]
+
+    def test_half_of_a_character(self) -> None:
+        assert output(tell((AIMessage("a\ud800", id="m"), "s")))[0]["content"][0]["text"] == "a?"
+
+    def test_an_image_is_not_lost(self) -> None:
+        image = {"type": "image", "base64": "AA==", "mime_type": "image/png"}
+        events = tell((AIMessage([image], id="m"), "s"))
+        assert output(events)[0]["content"][0]["text"] == "![image](data:image/png;base64,AA==)"
+
+
+REASONING = [
+    ([{"type": "thinking", "thinking": "Hm.", "signature": "s", "index": 0}], {}),
+    ([{"type": "reasoning", "reasoning": "Hm."}], {}),
+    ([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm.", "index": 0}], "id": "rs_1"}], {}),
+    ([{"type": "reasoning_content", "reasoning_content": {"text": "Hm."}}], {}),
+    ("", {"additional_kwargs": {"reasoning_content": "Hm."}}),
+]
+
+
+class TestReasoning:
+    @pytest.mark.parametrize(("content", "fields"), REASONING)
+    def test_in_every_form(self, content: Any, fields: Any) -> None:
+        events = tell((chunk(content, **fields), "s"), (chunk("So.", last=True), "s"))
+        assert [item["type"] for item in output(events)] == ["reasoning", "message"]
+        assert output(events)[0]["summary"] == [{"type": "summary_text", "text": "Hm."}]
+        well_formed(events)
+
+    def test_its_events(self) -> None:
+        events = tell((chunk([{"type": "thinking", "thinking": "Hm."}]), "s"))
+        assert kinds(events)[2:-1] == [
+            "output_item.added",
+            "reasoning_summary_part.added",
+            "reasoning_summary_text.delta",
+            "reasoning_summary_text.done",
+            "reasoning_summary_part.done",
+            "output_item.done",
+        ]
+
+    def test_does_not_hold_up_the_answer(self) -> None:
+        events = ResponseEvents("resp_1", 1, "m")
+        events.feed(chunk([{"type": "thinking", "thinking": "Hm."}]), "s")
+        assert kinds(events.feed(chunk("So"), "s"))[-1] == "output_text.delta"
+
+
+def test_a_refusal() -> None:
+    for message in (
+        AIMessage([{"type": "refusal", "refusal": "No."}], id="m"),
+        AIMessage("", additional_kwargs={"refusal": "No."}, id="m"),
+    ):
+        events = tell((message, "s"))
+        assert output(events)[0]["content"] == [{"type": "refusal", "refusal": "No."}]
+        assert "refusal.delta" in kinds(events)
+        assert "refusal.done" in kinds(events)
+        well_formed(events)
+        assert [item | {"message_id": "m"} for item in output(events)] == to_items([message])
+
+
+TOOL_TURN: list[tuple[BaseMessage, str]] = [
+    (AIMessage("Let me see. ", id="m1", tool_calls=[CALL, CALL | {"id": "c2"}]), "s1"),
+    (ToolMessage("lost", tool_call_id="c2", id="m3", status="error"), "s3"),
+    (ToolMessage("found", tool_call_id="c1", id="m2"), "s2"),
+    (AIMessage("Done.", id="m4"), "s4"),
+]
+
+
+class TestTools:
+    def test_as_function_calls(self) -> None:
+        events = tell(*TOOL_TURN)
+        assert [item["type"] for item in output(events)] == [
+            "message",
+            "function_call",
+            "function_call",
+            "function_call_output",
+            "function_call_output",
+            "message",
+        ]
+        assert [item["status"] for item in output(events)].index("incomplete") == 3
+        well_formed(events)
+
+    def test_hidden(self) -> None:
+        events = tell(*TOOL_TURN, tool_items="hidden")
+        assert [item["content"][0]["text"] for item in output(events)] == ["Let me see. ", "Done."]
+        well_formed(events)
+
+    def test_as_calls_that_the_server_made(self) -> None:
+        events = tell(*TOOL_TURN, tool_items="mcp_call")
+        well_formed(events, mlflow=False)
+        assert [item["type"] for item in output(events)] == ["message", "mcp_call", "mcp_call", "message"]
+        failed, made = output(events)[1:3]
+        assert (failed["status"], failed["output"], failed["error"]) == ("failed", None, "lost")
+        assert (made["status"], made["output"], made["error"]) == ("completed", "found", None)
+        assert json.loads(made["arguments"]) == {"q": "x"}
+        assert {"mcp_call.in_progress", "mcp_call.completed", "mcp_call.failed"} <= set(kinds(events))
+
+    def test_a_call_of_the_server_without_a_result(self) -> None:
+        events = tell(TOOL_TURN[0], tool_items="mcp_call")
+        assert [item["status"] for item in output(events)] == ["completed", "incomplete", "incomplete"]
+
+    def test_a_replay_knows_the_calls_from_before(self) -> None:
+        events = ResponseEvents("resp_1", 1, "m", tool_items="mcp_call")
+        events.begin({}, [HumanMessage("go"), TOOL_TURN[0][0]])
+        events.feed(TOOL_TURN[1][0], "s")
+        made = output(events.complete({}))[0]
+        assert (made["id"], made["name"], json.loads(made["arguments"])) == ("m1-function_call-1", "search", {"q": "x"})
+
+    def test_arguments_are_told_as_they_come(self) -> None:
+        events = ResponseEvents("resp_1", 1, "m")
+        opened = events.feed(chunk("", tool_call_chunks=[piece(0, "", "search", "c1")]), "s")
+        assert kinds(opened)[-1] == "output_item.added"
+        more = [events.feed(chunk("", tool_call_chunks=[piece(0, args)]), "s") for args in ('{"q":', '"x"}')]
+        assert [[event["delta"] for event in told] for told in more] == [['{"q":'], ['"x"}']]
+
+    def test_calls_whose_pieces_come_mixed(self) -> None:
+        pieces = [piece(0, "", "f", "c1"), piece(1, "", "g", "c2"), piece(0, "{}"), piece(1, '{"x": '), piece(1, "1}")]
+        chunks = [(chunk("", tool_call_chunks=[one]), "s") for one in pieces]
+        events = tell(*chunks, (chunk("", last=True), "s"))
+        called = [(item["name"], item["call_id"], item["arguments"]) for item in output(events)]
+        assert called == [("f", "c1", "{}"), ("g", "c2", '{"x": 1}')]
+        well_formed(events)
+
+    def test_what_is_said_after_a_call(self) -> None:
+        call = chunk("", tool_call_chunks=[piece(0, "{}", "f", "c1")])
+        events = tell((call, "s"), (chunk("And "), "s"), (chunk("so", last=True), "s"))
+        assert [item["type"] for item in output(events)] == ["function_call", "message"]
+        assert output(events)[1]["content"][0]["text"] == "And so"
+        well_formed(events)
+
+    @pytest.mark.parametrize(("args", "status"), [("", "completed"), ("[1]", "incomplete"), ('{"q": "x', "incomplete")])
+    def test_odd_arguments(self, args: str, status: str) -> None:
+        events = tell((chunk("", last=True, tool_call_chunks=[piece(0, args, "f", "c1")]), "s"))
+        assert output(events)[0]["status"] == status
+        assert output(events)[0]["arguments"] == (args or "{}")
+        well_formed(events)
+
+
+class TestSpeakers:
+    def test_two_steps_that_talk_at_once_are_told_apart(self) -> None:
+        events = tell(
+            (chunk("A1 ", "a"), "s1"),
+            (chunk("B1 ", "b"), "s2"),
+            (ToolMessage("T", tool_call_id="c", id="t"), "s3"),
+            (chunk("A2", "a", last=True), "s1"),
+            (chunk("B2", "b", last=True), "s2"),
+        )
+        said = [item["content"][0]["text"] for item in output(events) if item["type"] == "message"]
+        assert said == ["A1 A2", "B1 B2"]
+        assert len(output(events)) == 3
+        well_formed(events)
+
+    def test_two_models_that_one_step_asks_at_once(self) -> None:
+        a, b = "lc_run--a", "lc_run--b"
+        events = tell(
+            (chunk("A1 ", a), "s"),
+            (chunk("B1 ", b), "s"),
+            (chunk("A2", a, last=True), "s"),
+            (chunk("B2", b, last=True), "s"),
+        )
+        assert [(item["id"], item["content"][0]["text"]) for item in output(events)] == [(a, "A1 A2"), (b, "B1 B2")]
+        well_formed(events)
+
+    def test_a_model_that_never_says_that_it_has_finished(self) -> None:
+        events = tell((chunk("A"), "s1"), (chunk("B", "m2"), "s2"), (AIMessage("C", id="m3"), "s1"))
+        assert [item["id"] for item in output(events)] == ["m1", "m2", "m3"]
+        well_formed(events)
+
+    def test_a_model_that_gives_all_messages_one_id_or_none(self) -> None:
+        said = [(chunk(text, message_id, last=True), text) for text in "AB" for message_id in ("same", None)]
+        events = tell(*said)
+        assert [item["content"][0]["text"] for item in output(events)] == ["A", "A", "B", "B"]
+        well_formed(events)
+
+    def test_a_provider_names_the_message_before_it_speaks(self) -> None:
+        """LangChain gives its own id to the chunks that have none, and the message in the thread the provider's."""
+        chunks = [chunk("", "resp_9"), chunk("Hi", "lc_run--a"), chunk("", "lc_run--a", last=True)]
+        events = tell(*((one, "s") for one in chunks))
+        assert output(events)[0]["id"] == reduce(add, chunks).id == "resp_9"
+
+
+class TestOutputs:
+    def test_where_each_client_looks(self) -> None:
+        events = tell((AIMessage("Hi", id="m"), "s"))
+        completed = events[-1]
+        assert events[0]["custom_outputs"] == events[0]["response"]["custom_outputs"] == {"thread_id": "t"}
+        assert completed["custom_outputs"] == completed["response"]["custom_outputs"] == OUTPUTS
+        deltas = [event for event in events if event["type"] == "response.output_text.delta"]
+        assert [(event["delta"], event.get("custom_outputs")) for event in deltas] == [("Hi", None), ("", OUTPUTS)]
+        well_formed(events)
+
+    def test_metadata_is_the_callers_and_ours(self) -> None:
+        events = tell(metadata={"team": "a", "checkpoint_id": "old"})
+        assert events[-1]["response"]["metadata"] == {"team": "a", "thread_id": "t", "checkpoint_id": "c"}
+
+    def test_metadata_has_no_more_than_16_entries(self) -> None:
+        given = {f"key {n}": "x" for n in range(15)}
+        metadata = tell(metadata=given)[-1]["response"]["metadata"]
+        assert metadata == given | {"thread_id": "t"}
+
+    def test_no_text_in_metadata_but_text(self) -> None:
+        events = ResponseEvents("resp_1", 1, "m").complete({"thread_id": "t", "result": [1]})
+        assert events[0]["custom_outputs"] == {"thread_id": "t", "result": [1]}
+        assert events[-1]["response"]["metadata"] == {"thread_id": "t"}
 
 
 USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
@@ -121,3 +334,69 @@ def test_an_error_raises_in_every_client() -> None:
     assert event["type"] == "error"
     assert event["error"]["message"] == event["message"]
     ResponsesAgentStreamEvent(**event)
+
+
+parts = st.sampled_from(["text", "text", "block", "thinking", "refusal", "call 0", "call 1"])
+ids = st.sampled_from(["lc_run--", "same", None])
+messages = st.lists(st.tuples(ids, st.lists(parts, max_size=6), st.booleans()), max_size=4)
+
+
+def chunks_of(n: int, message_id: str | None, said: list[str], ends: bool) -> list[AIMessageChunk]:
+    """A message in chunks, each of which says a word that no other does."""
+    own = f"lc_run--{n}" if message_id == "lc_run--" else message_id
+    chunks, called = [], set()
+    for k, kind in enumerate(said):
+        word = f"<{n}.{k}>"
+        content: Any = {
+            "text": word,
+            "block": [{"type": "text", "text": word}],
+            "thinking": [{"type": "thinking", "thinking": word}],
+            "refusal": [{"type": "refusal", "refusal": word}],
+        }.get(kind, "")
+        index = int(kind[-1]) if kind.startswith("call") else None
+        pieces = []
+        if index is not None:
+            name, call_id = ("f", f"call {n}.{index}") if index not in called else (None, None)
+            pieces = [piece(index, f'{{"{word}": [' if index not in called else f'"{word}", ', name, call_id)]
+            called.add(index)
+        chunks.append(chunk(content, own, tool_call_chunks=pieces))
+    return [*chunks, chunk("", own, last=True)] if ends else chunks
+
+
+@given(messages, st.randoms(use_true_random=False), st.sampled_from(["function_call", "mcp_call", "hidden"]))
+@settings(max_examples=150, deadline=None)
+def test_any_sequence_of_chunks(said: list[Any], random: Any, tool_items: ToolItems) -> None:
+    """However many speak at once, in whatever form: the sequence is well-formed, and each word is said once."""
+    queues = [chunks_of(n, *message) for n, message in enumerate(said)]
+    words = [f"<{n}.{k}>" for n, (_, kinds_said, _) in enumerate(said) for k, _ in enumerate(kinds_said)]
+    hidden = {f"<{n}.{k}>" for n, (_, kinds, _) in enumerate(said) for k, kind in enumerate(kinds) if "call" in kind}
+    events = ResponseEvents("resp_1", 1, "m", tool_items=tool_items)
+    told: list[Event] = []
+    while any(queues):
+        n = random.choice([n for n, queue in enumerate(queues) if queue])
+        told += events.feed(queues[n].pop(0), f"step {n}")
+        if random.random() < 0.5:
+            told += events.stored()
+    told += events.complete(OUTPUTS)
+    well_formed(told, mlflow=tool_items != "mcp_call")
+    all_said = json.dumps(output(told))
+    assert [all_said.count(word) for word in words] == [int(tool_items != "hidden" or w not in hidden) for w in words]
+
+
+@given(st.lists(parts, max_size=8))
+@settings(max_examples=80, deadline=None)
+def test_a_message_is_told_as_the_thread_shows_it(said: list[str]) -> None:
+    chunks = chunks_of(0, "lc_run--", sorted(said, key=lambda kind: kind.startswith("call")), ends=True)
+    whole: Any = reduce(add, chunks)
+    told = output(tell(*((one, "s") for one in chunks)))
+    shown = to_items([AIMessage(whole.content, tool_calls=whole.tool_calls, id=whole.id)])
+
+    def told_of(items: list[Any]) -> list[Any]:
+        """Less the empty message, which is shown and not told, and a call's arguments, which the chunks break off."""
+        fields = ("id", "type", "content", "summary", "call_id", "name")
+        return [[item.get(name) for name in fields] for item in items if item.get("content") != EMPTY]
+
+    assert told_of(told) == told_of(shown)
+
+
+EMPTY = [{"type": "output_text", "text": "", "annotations": []}]
