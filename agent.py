@@ -7,7 +7,6 @@ whichever the caller names, and that is a fork.
 import atexit
 import functools
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -31,6 +30,7 @@ from stateful_agent.lease import Leases
 from stateful_agent.loop import AgentLoop, on_loop
 from stateful_agent.models import chat_model
 from stateful_agent.responses import Event, ResponseEvents, error_event, goes_on_after, until_done
+from stateful_agent.retries import new_response_id, note_begun
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.serde import Serde, declared_types
 from stateful_agent.settings import Settings
@@ -100,9 +100,13 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         async for event in self.loop.aiterate(self._speak(request)):
             yield ResponsesAgentStreamEvent(**event)
 
-    def aevents(self, request: Request) -> AsyncIterator[list[Event]]:
-        """The events of `apredict_stream` as JSON objects, in batches of what has come up. The server's way in."""
-        return self.loop.abatches(self._speak(request))
+    def aevents(self, request: Request) -> AsyncIterator[Event]:
+        """The events of `apredict_stream` as JSON objects, on the agent's own loop. The server's way in.
+
+        Raises:
+            AgentError: at any point.
+        """
+        return self._turn(request)
 
     async def _speak(self, request: Request) -> AsyncIterator[Event]:
         """The turn's events. An error ends a stream that has begun with an event of its own."""
@@ -121,7 +125,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(request)
             span.set_inputs(request.model_dump(exclude_none=True))
-            events = ResponseEvents(f"resp_{uuid.uuid4().hex}", int(time.time()), "stateful-agent")
+            events = ResponseEvents(new_response_id(), int(time.time()), "stateful-agent")
             try:
                 with as_caller_of(request, self.settings.trusted_identity):
                     if operation := operation_of(request):
@@ -148,6 +152,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         graph, saver = await self.graph_on_disk()
         try:
             config, graph_input = await self._begin(turn, graph, saver)
+            note_begun()
             custom_outputs = {"thread_id": config["configurable"]["thread_id"]}
             if saver.base:
                 custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]

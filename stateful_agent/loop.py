@@ -61,7 +61,7 @@ class AgentLoop:
         loop = self._current()
         if loop is _loop_here():
             raise RuntimeError("This would block the agent's own event loop: iterate over `apredict_stream` instead.")
-        loop.call_soon_threadsafe(self._spawn, _pump(source, items.put))
+        loop.call_soon_threadsafe(self.spawn, _pump(source, items.put))
         while not isinstance(item := items.get(), _End):
             yield item
         item.raise_error()
@@ -77,14 +77,14 @@ class AgentLoop:
         items: asyncio.Queue[T | _End] = asyncio.Queue()
         here, loop = asyncio.get_running_loop(), self._current()
         if loop is here:
-            self._spawn(_pump(source, items.put_nowait))
+            self.spawn(_pump(source, items.put_nowait))
         else:
 
             def deliver(item: T | _End) -> None:
                 with suppress(RuntimeError):  # the caller's loop may be closed by now; the work goes on
                     here.call_soon_threadsafe(items.put_nowait, item)
 
-            loop.call_soon_threadsafe(self._spawn, _pump(source, deliver))
+            loop.call_soon_threadsafe(self.spawn, _pump(source, deliver))
         while True:
             arrived = [await items.get()]
             while not items.empty():
@@ -110,10 +110,12 @@ class AgentLoop:
             assert self._loop is not None
             return self._loop
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin `work` on the calling loop, which is the agent's. It runs to its end, or until `cancel_work`."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from stateful_agent.errors import Misconfigured
 Connection = psycopg.AsyncConnection[DictRow]
 
 # Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), whose they
-# are, who may write on them at the moment and who waits for that, and which response left which checkpoint. A database
-# remembers how many of these it has had, so they are only ever added to; each bears being said again.
+# are, who may write on them at the moment and who waits for that, which response left which checkpoint, and for a while
+# what the turns have said. A database remembers how many of these it has had, so they are only ever added to; each
+# bears being said again.
 MIGRATIONS = [
     "CREATE TABLE IF NOT EXISTS agent_migrations (v integer PRIMARY KEY)",
     """
@@ -55,6 +56,29 @@ MIGRATIONS = [
     );
     CREATE INDEX IF NOT EXISTS agent_waiting_thread_id ON agent_waiting (thread_id, ticket)
     """,
+    """
+    CREATE TABLE IF NOT EXISTS agent_turns (
+        response_id text PRIMARY KEY,
+        thread_id text NOT NULL REFERENCES agent_threads ON DELETE CASCADE,
+        holder uuid NOT NULL,
+        digest bytea,
+        began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        alive_until timestamptz NOT NULL,
+        status text,
+        is_cancelled boolean NOT NULL DEFAULT false,
+        is_delivered boolean NOT NULL DEFAULT false
+    );
+    CREATE INDEX IF NOT EXISTS agent_turns_thread_id ON agent_turns (thread_id, digest);
+    CREATE INDEX IF NOT EXISTS agent_turns_holder ON agent_turns (holder);
+    CREATE TABLE IF NOT EXISTS agent_events (
+        response_id text NOT NULL REFERENCES agent_turns ON DELETE CASCADE,
+        first integer NOT NULL,
+        last integer NOT NULL,
+        type text NOT NULL,
+        events bytea NOT NULL,
+        PRIMARY KEY (response_id, first)
+    )
+    """,
 ]
 LEDGERS: dict[str, Sequence[str]] = {
     "checkpoint_migrations": AsyncPostgresSaver.MIGRATIONS,
@@ -62,7 +86,15 @@ LEDGERS: dict[str, Sequence[str]] = {
 }
 """The table that notes how many of which migrations a database has had; the first of them creates it."""
 
-TABLES = ["checkpoints", "checkpoint_blobs", "checkpoint_writes", "agent_threads", "agent_waiting"]
+TABLES = [
+    "checkpoints",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+    "agent_threads",
+    "agent_waiting",
+    "agent_turns",
+    "agent_events",
+]
 """Whose rows the agent reads and writes."""
 
 SET_UP_LOCK = 0x7374617465  # any constant: whoever holds it may change the schema

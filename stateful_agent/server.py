@@ -20,14 +20,19 @@ import mlflow
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from mlflow.types.responses import ResponsesAgentResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stateful_agent.caller import acting_as
+from stateful_agent.answers import Answers
+from stateful_agent.caller import acting_as, caller
 from stateful_agent.errors import AgentError, InputTooLarge, InvalidRequest
+from stateful_agent.journal import Journal
 from stateful_agent.messages import read_json
 from stateful_agent.rest import thread_routes
+from stateful_agent.resume import response_routes
+from stateful_agent.retries import attempt_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +40,16 @@ logger = logging.getLogger(__name__)
 def create_app(agent: Any) -> FastAPI:
     """An app that serves `agent`, a `LangGraphResponsesAgent`, on the server's own event loop."""
 
+    journal = Journal(agent)
+    answers = Answers(agent, journal)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         agent.loop.adopt()
         await agent.aopen()
         yield
+        await agent.loop.cancel_work()
+        await journal.close()
         await agent.aclose()
 
     app = FastAPI(title="stateful-agent", lifespan=lifespan)
@@ -52,12 +62,23 @@ def create_app(agent: Any) -> FastAPI:
         stream = body.pop("stream", None)
         if not (stream is None or isinstance(stream, bool)):
             raise InvalidRequest("stream must be true or false.", param="stream")
+        background = body.pop("background", None)
+        if not (background is None or isinstance(background, bool)):
+            raise InvalidRequest("background must be true or false.", param="background")
+        attempt = attempt_of(request.headers, body, caller())
+        if background and not stream:
+            return JSONResponse(await answers.answer_later(body, attempt, request.is_disconnected))
         if not stream:
-            response = await agent.apredict(body)
-            return JSONResponse(response.model_dump(exclude_none=True))
-        batches = agent.aevents(body)
+            response = await answers.answer(body, attempt, request.is_disconnected)
+            return JSONResponse(ResponsesAgentResponse(**response).model_dump(exclude_none=True))
+        if background:
+            answers.check_kept(body)
+        batches = answers.answer_stream(body, attempt, request.is_disconnected)
         first = await anext(batches)  # whatever fails before it has a status of its own
-        return StreamingResponse(server_sent(first, batches), media_type="text/event-stream")
+        return sse(first, batches)
+
+    def sse(first: list[Any], rest: AsyncIterator[list[Any]]) -> Response:
+        return StreamingResponse(server_sent(first, rest), media_type="text/event-stream")
 
     for path in ("/responses", "/v1/responses", "/invocations"):
         app.add_api_route(path, respond, methods=["POST"], response_model=None)
@@ -66,6 +87,7 @@ def create_app(agent: Any) -> FastAPI:
         return await read_body(request, agent.settings.max_input_bytes)
 
     app.include_router(thread_routes(agent, read))
+    app.include_router(response_routes(answers, sse))
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
 from stateful_agent.messages import check_pairs, to_messages, unanswered_calls
+from stateful_agent.retries import new_thread_id
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 
@@ -111,7 +112,7 @@ def accept(request: ResponsesAgentRequest, *, max_input_bytes: int) -> Turn:
         return Turn(messages, None, None)
     if thread_id is None and not messages:
         raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
-    return Turn(messages, thread_id or str(uuid.uuid4()), checkpoint_id)
+    return Turn(messages, thread_id or new_thread_id(), checkpoint_id)
 
 
 def operation_of(request: ResponsesAgentRequest) -> tuple[Any, dict[str, Any]] | None:
