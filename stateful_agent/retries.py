@@ -47,7 +47,9 @@ def attempt_of(headers: Mapping[str, str], body: Mapping[str, Any], caller: str 
     key, count = headers.get("idempotency-key"), headers.get("x-stainless-retry-count", "")
     if key is not None and not 1 <= len(key) <= 255:
         raise InvalidRequest("Idempotency-Key must have 1 to 255 characters.", param="Idempotency-Key")
-    name = uuid.uuid4() if key is None else uuid.uuid5(KEYS, f"{caller or ''}\0{key}")
+    context = body.get("context")  # says whose request it is where no header does
+    user = [caller, context.get("user_id") if isinstance(context, dict) else None]
+    name = uuid.uuid4() if key is None else uuid.uuid5(KEYS, json.dumps([*user, key]))
     try:
         said = json.dumps({name: value for name, value in body.items() if name != "stream"}, sort_keys=True)
     except RecursionError as error:
