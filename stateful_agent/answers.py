@@ -33,9 +33,9 @@ class Answers:
         running = self._start(body, attempt)
         async for batch in self._listen(running):
             last = batch[-1]
-        running.is_delivered = not await is_gone()
         if last["type"] == "error":
             raise running.error_in(last)
+        running.is_delivered = not await is_gone()
         return dict(last["response"])
 
     async def answer_stream(self, body: Body, attempt: Attempt, is_gone: IsGone) -> AsyncIterator[list[Event]]:
@@ -49,7 +49,7 @@ class Answers:
             if batch[0]["type"] == "error" and batch[0]["sequence_number"] == 0:
                 raise running.error_in(batch[0])
             yield batch
-        running.is_delivered = not await is_gone()
+        running.is_delivered = running.error is None and not await is_gone()
 
     async def answer_later(self, body: Body, attempt: Attempt, is_gone: IsGone) -> Event:
         """The response of a request's turn as soon as that has begun, or waits for its thread.

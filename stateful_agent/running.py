@@ -26,7 +26,7 @@ class Running:
         self.is_promised = False
         """Whether its caller was told its id instead of its answer, and will come back."""
         self.is_delivered = False
-        """Whether its caller was still there when it was told all of that."""
+        """Whether its caller was still there to be told that, or its answer: a retry is another call then."""
         self._is_cancelled = False
         self._news = asyncio.Event()
 

@@ -263,6 +263,13 @@ class TestKeeping:
         with pytest.raises(openai.APIError, match="died"):
             list(client(there).responses.retrieve(answer.id, stream=True))
 
+    def test_one_whose_server_was_stopped_has_failed(self, make_agent: Make, there: str) -> None:
+        with served(make_agent(build_graph(Scripted(*WORDS * 5, pause=0.1), []))) as url:
+            begun = ask(url, background=True)
+        response = client(there).responses.retrieve(begun.id)
+        assert response.error
+        assert (response.status, response.error.code) == ("failed", "shutting_down")
+
     def test_without_a_journal(self, start: Callable[..., str], database: str) -> None:
         url = start(journal_seconds=0)
         answer = ask(url)
