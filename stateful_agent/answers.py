@@ -5,7 +5,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from stateful_agent.errors import AgentError, AlreadyAnswered, InvalidRequest, KeyReused, TurnLost
+from stateful_agent.errors import (
+    AgentError,
+    AlreadyAnswered,
+    Conflict,
+    InvalidRequest,
+    KeyReused,
+    ResponseNotFound,
+    TurnLost,
+)
 from stateful_agent.journal import BEAT, Journal, Kept
 from stateful_agent.responses import Event, error_event
 from stateful_agent.retries import Attempt, attempting
@@ -169,6 +177,10 @@ class Answers:
                     raise TurnLost()
                 await asyncio.sleep(BEAT)
                 kept = await self._journal.read(response_id, after)
+            except ResponseNotFound:
+                gone = "This turn was refused, or its thread was deleted: send the request again."
+                yield [error_event(Conflict(gone), after + 1)]
+                return
             except AgentError as error:
                 yield [error_event(error, after + 1)]
                 return

@@ -235,6 +235,13 @@ class TestKeeping:
         with pytest.raises(openai.NotFoundError, match="no such response"):
             client(here).responses.retrieve(answer.id)
 
+    def test_who_follows_from_elsewhere_is_told_that_it_was_deleted(self, here: str, there: str) -> None:
+        begun = ask(here, background=True)
+        rest = client(there).responses.retrieve(begun.id, stream=True)
+        httpx.delete(f"{here}/threads/t")
+        with pytest.raises(openai.APIError, match="deleted"):
+            list(rest)
+
     def test_it_is_swept_out(self, here: str, start: Callable[..., str], database: str) -> None:
         old, young = ask(here), ask(here, "u")
         ended(here, young.id)
