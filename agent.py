@@ -7,7 +7,6 @@ whichever the caller names, and that is a fork.
 import atexit
 import functools
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -35,6 +34,7 @@ from stateful_agent.numbered import Memory
 from stateful_agent.output import Event
 from stateful_agent.request import read_request
 from stateful_agent.responses import ResponseEvents, error_event
+from stateful_agent.retries import new_response_id, note_begun
 from stateful_agent.saver import TurnSaver, at
 from stateful_agent.serde import Serde, declared_types
 from stateful_agent.settings import Settings
@@ -104,10 +104,14 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         async for event in self.loop.aiterate(self._speak(request, for_mlflow=True)):
             yield ResponsesAgentStreamEvent(**event)
 
-    def aevents(self, request: Request) -> AsyncIterator[list[Event]]:
-        """The events of `apredict_stream` as JSON objects, in batches of what has come up; an empty one comes after
-        each `keep_alive` seconds of silence. The server's way in: MLflow's types lack some of OpenAI's."""
-        return self.loop.abatches(self._speak(request), silence=self.settings.keep_alive)
+    def aevents(self, request: Request) -> AsyncIterator[Event]:
+        """The events of `apredict_stream` as JSON objects, on the agent's own loop. The server's way in: MLflow's types
+        lack some of OpenAI's.
+
+        Raises:
+            AgentError: at any point.
+        """
+        return self._turn(request, for_mlflow=False)
 
     async def aresponse(self, request: Request) -> dict[str, Any]:
         """The response of `apredict` as a JSON object. The server's way in, like `aevents`."""
@@ -135,7 +139,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             request = read_request(request)
             span.set_inputs(request.model_dump(exclude_none=True))
             events = ResponseEvents(
-                f"resp_{uuid.uuid4().hex}",
+                new_response_id(),
                 int(time.time()),
                 "stateful-agent",
                 tool_items=tool_items_of(request, self.settings.tool_items, for_mlflow=for_mlflow),
@@ -169,6 +173,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         graph, saver = await self.graph_on_disk()
         try:
             config, graph_input = await self._begin(turn, graph, saver)
+            note_begun()
             custom_outputs = {"thread_id": config["configurable"]["thread_id"]}
             if saver.base:
                 custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
+    CANCELLED,
     DEADLINE_EXCEEDED,
     INTERNAL_ERROR,
     INVALID_PARAMETER_VALUE,
@@ -122,6 +123,48 @@ class ClockBehind(AgentError):
     code = "clock_behind"
 
 
+class AlreadyAnswered(Conflict):
+    """This call has a turn already: its response can be had by its id."""
+
+    code = "already_answered"
+
+    def __init__(self, response_id: str) -> None:
+        """`response_id` is the response of that turn."""
+        super().__init__(f"This call has a turn already: GET /responses/{response_id} has its response.")
+        self.response_id = response_id
+
+
+class KeyReused(InvalidRequest):
+    """This Idempotency-Key came with another request before: use a new key for each request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class ResponseNotFound(AgentError):
+    """There is no such response, or it is kept no more."""
+
+    status = 404
+    code = "response_not_found"
+    type = "not_found_error"
+    mlflow_code = RESOURCE_DOES_NOT_EXIST
+
+
+class Cancelled(AgentError):
+    """The response was cancelled. What was said until then stays in the thread as far as it was stored."""
+
+    status = 499
+    code = "cancelled"
+    type = "cancelled_error"
+    mlflow_code = CANCELLED
+
+
+class TurnLost(AgentError):
+    """The server that ran this turn died: go on with the thread, without input to resume what was pending."""
+
+    code = "turn_lost"
+
+
 class Unidentified(AgentError):
     """The request does not say whose it is, and only known users have threads here."""
 
@@ -190,6 +233,15 @@ class Misconfigured(AgentError):
     """The agent's settings do not fit together."""
 
     code = "misconfigured"
+
+
+def error_of(fields: dict[str, Any]) -> AgentError:
+    """The error that `as_dict` says in JSON."""
+    kinds = [AgentError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    named = (kind for kind in kinds if kind.code == fields["code"])
+    return next(named, AgentError)(fields["message"], param=fields["param"])
 
 
 def typed(error: Exception, *, is_stored: bool = False) -> AgentError:

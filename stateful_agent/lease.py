@@ -14,7 +14,8 @@ from uuid import UUID
 from langgraph.checkpoint.base import id as checkpoint_ids
 from psycopg.rows import DictRow
 
-from stateful_agent.errors import ThreadBusy
+from stateful_agent.errors import AlreadyAnswered, KeyReused, ThreadBusy
+from stateful_agent.retries import as_parameters, current_attempt
 from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ NO_TICKET = 2**63 - 1
 QUEUE_INTERVAL = 0.1
 """Seconds between two attempts of a turn that waits for another."""
 
+# A twin is another turn for the same call: named by the same key, or of the same words and not over yet; for a call
+# that is known to be a retry, also one that is over and whose caller did not hear it. The earlier one runs.
 # The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
 # `version` tells whether anything was written in between.
 TAKE: LiteralString = """
@@ -49,6 +52,23 @@ TAKE: LiteralString = """
                 UNION ALL SELECT thread_id FROM checkpoints WHERE thread_id = %(thread_id)s
             )
         )
+    ), twin AS (
+        SELECT response_id, digest = %(digest)s AS is_same FROM agent_turns AS turn
+        WHERE holder <> %(holder)s AND (
+            response_id = %(response_id)s
+            OR thread_id = %(thread_id)s AND digest = %(digest)s AND (
+                %(is_retry)s AND NOT is_delivered
+                OR EXISTS (
+                    SELECT FROM agent_threads
+                    WHERE thread_id = %(thread_id)s AND holder = turn.holder AND held_until > clock_timestamp()
+                )
+                OR EXISTS (SELECT FROM agent_waiting WHERE holder = turn.holder AND waits_until > clock_timestamp())
+            )
+        ) AND NOT EXISTS (
+            SELECT FROM agent_turns AS own
+            WHERE own.holder = %(holder)s AND (own.began_at, own.response_id) < (turn.began_at, turn.response_id)
+        )
+        ORDER BY began_at DESC LIMIT 1
     ), taken AS (
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
         SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s * interval '1 second'
@@ -56,11 +76,18 @@ TAKE: LiteralString = """
         WHERE NOT EXISTS (
             SELECT FROM agent_waiting
             WHERE thread_id = %(thread_id)s AND ticket < %(ticket)s AND waits_until > clock_timestamp()
-        )
+        ) AND NOT EXISTS (SELECT FROM twin)
         ON CONFLICT (thread_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
         WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
             AND (%(caller)s::text IS NULL OR thread.owner = %(caller)s)
         RETURNING version, created_at, messages
+    ), noted AS (
+        INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
+        SELECT
+            %(response_id)s, %(thread_id)s, %(holder)s, %(digest)s,
+            clock_timestamp() + %(lease)s * interval '1 second'
+        FROM taken WHERE %(response_id)s::text IS NOT NULL
+        ON CONFLICT (response_id) DO NOTHING
     )
 """
 # A released lease keeps its holder's name, so that the statement can be said again after a broken connection.
@@ -89,6 +116,13 @@ LOST: LiteralString = """
     FROM agent_threads WHERE thread_id = %(thread_id)s
 """
 QUEUE: LiteralString = """
+    WITH noted AS (
+        INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
+        SELECT %(response_id)s, thread_id, %(holder)s, %(digest)s, clock_timestamp() + %(lease)s * interval '1 second'
+        FROM (SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s FOR KEY SHARE) AS thread
+        WHERE %(response_id)s::text IS NOT NULL
+        ON CONFLICT (response_id) DO NOTHING
+    )
     INSERT INTO agent_waiting (thread_id, holder, waits_until)
     VALUES (%(thread_id)s, %(holder)s, clock_timestamp() + interval '2 seconds')
     ON CONFLICT (holder) DO UPDATE SET waits_until = excluded.waits_until
@@ -116,8 +150,11 @@ class Leases:
 
         Raises:
             ThreadBusy: others took all of `patience`, in seconds.
+            AlreadyAnswered: another turn runs, or ran, for the same call.
+            KeyReused: and it was told other words.
         """
-        values = values | {"lease": LEASE, "ticket": NO_TICKET}
+        attempt = current_attempt()
+        values = values | {"lease": LEASE, "ticket": NO_TICKET} | as_parameters(attempt)
         clock = asyncio.get_running_loop().time
         deadline = clock() + patience
         try:
@@ -125,8 +162,12 @@ class Leases:
                 [row] = await fetch(self.pool, query, values)
                 if not row["is_known"]:
                     return None
+                if row["twin"] is not None:
+                    raise AlreadyAnswered(row["twin"]) if row["twin_is_same"] else KeyReused()
                 if row["version"] is not None:
                     self._hold(values["holder"], values["thread_id"])
+                    if attempt:
+                        attempt.place(values["thread_id"], values["holder"])
                     if row["version"] == (row["version_seen"] or 0):
                         return row
                     continue  # another turn ended while this was asked: read what it wrote
@@ -134,6 +175,9 @@ class Leases:
                     raise ThreadBusy()
                 [ticket] = await fetch(self.pool, QUEUE, values)
                 values |= ticket
+                if attempt:
+                    attempt.place(values["thread_id"], values["holder"])
+                    attempt.is_accepted.set()
                 await asyncio.sleep(QUEUE_INTERVAL)
         finally:
             if values["ticket"] != NO_TICKET:

@@ -61,7 +61,7 @@ class AgentLoop:
         loop = self._current()
         if loop is _loop_here():
             raise RuntimeError("This would block the agent's own event loop: iterate over `apredict_stream` instead.")
-        loop.call_soon_threadsafe(self._spawn, _pump(source, items.put))
+        loop.call_soon_threadsafe(self.spawn, _pump(source, items.put))
         while not isinstance(item := items.get(), _End):
             yield item
         item.raise_error()
@@ -72,29 +72,21 @@ class AgentLoop:
             for item in batch:
                 yield item
 
-    async def abatches(self, source: AsyncIterator[T], silence: float | None = None) -> AsyncIterator[list[T]]:
-        """The same in batches of all that has come up: when there is much to do, one hop takes many items along.
-
-        After each `silence` seconds without an item comes an empty batch.
-        """
+    async def abatches(self, source: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+        """The same in batches of all that has come up: when there is much to do, one hop takes many items along."""
         items: asyncio.Queue[T | _End] = asyncio.Queue()
         here, loop = asyncio.get_running_loop(), self._current()
         if loop is here:
-            self._spawn(_pump(source, items.put_nowait))
+            self.spawn(_pump(source, items.put_nowait))
         else:
 
             def deliver(item: T | _End) -> None:
                 with suppress(RuntimeError):  # the caller's loop may be closed by now; the work goes on
                     here.call_soon_threadsafe(items.put_nowait, item)
 
-            loop.call_soon_threadsafe(self._spawn, _pump(source, deliver))
+            loop.call_soon_threadsafe(self.spawn, _pump(source, deliver))
         while True:
-            try:
-                async with asyncio.timeout(silence if items.empty() else None):
-                    arrived = [await items.get()]
-            except TimeoutError:
-                yield []
-                continue
+            arrived = [await items.get()]
             while not items.empty():
                 arrived.append(items.get_nowait())
             if batch := [item for item in arrived if not isinstance(item, _End)]:
@@ -118,10 +110,12 @@ class AgentLoop:
             assert self._loop is not None
             return self._loop
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin `work` on the calling loop, which is the agent's. It runs to its end, or until `cancel_work`."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 @dataclass(frozen=True)

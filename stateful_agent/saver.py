@@ -51,6 +51,8 @@ TAKE: LiteralString = (
     + """
     SELECT
         taken.*,
+        (SELECT response_id FROM twin) AS twin,
+        (SELECT is_same FROM twin) AS twin_is_same,
         (SELECT version FROM agent_threads WHERE thread_id = %(thread_id)s) AS version_seen,
         EXISTS (SELECT FROM known) AS is_known,
         (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = %(thread_id)s AND checkpoint_ns = '') AS head,
@@ -126,6 +128,7 @@ class TurnSaver(AsyncPostgresSaver):
             ThreadNotFound: there is no such thread of the caller's.
             CheckpointNotFound: the thread has no such checkpoint.
             ThreadBusy: other turns took all of the time.
+            AlreadyAnswered: another turn runs, or ran, for the same call.
         """
         self._thread_id = thread_id
         values: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}

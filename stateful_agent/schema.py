@@ -20,9 +20,9 @@ from stateful_agent.errors import Misconfigured
 Connection = psycopg.AsyncConnection[DictRow]
 
 # Beside LangGraph's tables, what they do not say: which threads there are (at first, those that are there), whose they
-# are, who may write on them at the moment and who waits for that, which response left which checkpoint, and each
-# message once (`agent_blobs` puts lists of them together as LangGraph stores them). A database remembers how many of
-# these it has had, so they are only ever added to; each bears being said again.
+# are, who may write on them at the moment and who waits for that, which response left which checkpoint, each message
+# once (`agent_blobs` puts lists of them together as LangGraph stores them), and for a while what the turns have said. A
+# database remembers how many of these it has had, so they are only ever added to; each bears being said again.
 MIGRATIONS = [
     "CREATE TABLE IF NOT EXISTS agent_migrations (v integer PRIMARY KEY)",
     """
@@ -76,6 +76,29 @@ MIGRATIONS = [
         ) ELSE blob END AS blob
     FROM checkpoint_blobs AS list
     """,
+    """
+    CREATE TABLE IF NOT EXISTS agent_turns (
+        response_id text PRIMARY KEY,
+        thread_id text NOT NULL REFERENCES agent_threads ON DELETE CASCADE,
+        holder uuid NOT NULL,
+        digest bytea,
+        began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        alive_until timestamptz NOT NULL,
+        status text,
+        is_cancelled boolean NOT NULL DEFAULT false,
+        is_delivered boolean NOT NULL DEFAULT false
+    );
+    CREATE INDEX IF NOT EXISTS agent_turns_thread_id ON agent_turns (thread_id, digest);
+    CREATE INDEX IF NOT EXISTS agent_turns_holder ON agent_turns (holder);
+    CREATE TABLE IF NOT EXISTS agent_events (
+        response_id text NOT NULL REFERENCES agent_turns ON DELETE CASCADE,
+        first integer NOT NULL,
+        last integer NOT NULL,
+        type text NOT NULL,
+        events bytea NOT NULL,
+        PRIMARY KEY (response_id, first)
+    )
+    """,
 ]
 LEDGERS: dict[str, Sequence[str]] = {
     "checkpoint_migrations": AsyncPostgresSaver.MIGRATIONS,
@@ -90,6 +113,8 @@ TABLES = [
     "agent_threads",
     "agent_waiting",
     "agent_messages",
+    "agent_turns",
+    "agent_events",
 ]
 """Whose rows the agent reads and writes."""
 

@@ -30,14 +30,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from stateful_agent.caller import acting_as
+from stateful_agent.answers import Answers
+from stateful_agent.caller import acting_as, caller
 from stateful_agent.errors import InputTooLarge, InvalidRequest, ShuttingDown, typed
 from stateful_agent.http_errors import answer_errors
+from stateful_agent.journal import Journal
 from stateful_agent.messages import read_json
 from stateful_agent.openapi import ANSWER, ERRORS, TURN, description
 from stateful_agent.request import read_request
 from stateful_agent.responses import error_event
 from stateful_agent.rest import thread_routes
+from stateful_agent.resume import response_routes
+from stateful_agent.retries import attempt_of
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +56,17 @@ def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
     `ready` is called when requests can come.
     """
 
+    journal = Journal(agent)
+    answers = Answers(agent, journal)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         agent.loop.adopt()
         await agent.aopen()
         ready()
         yield
+        await agent.loop.cancel_work()
+        await journal.close()
         await agent.aclose()
 
     began = int(time.time())
@@ -75,12 +84,19 @@ def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
         )
 
     async def respond(request: Request) -> Response:
-        asked = read_request(await read_body(request, agent.settings.max_input_bytes))
+        body = await read_body(request, agent.settings.max_input_bytes)
+        asked, attempt = read_request(body), attempt_of(request.headers, body, caller())
+        if asked.background:
+            answers.check_kept(asked)
         if not asked.stream:
-            return JSONResponse(await agent.aresponse(asked))
-        batches = agent.aevents(asked)
+            answer = answers.answer_later if asked.background else answers.answer
+            return JSONResponse(await answer(asked, attempt, request.is_disconnected))
+        batches = answers.answer_stream(asked, attempt, request.is_disconnected)
         first = await anext(batches)  # whatever fails before it has a status of its own
-        return StreamingResponse(server_sent(first, batches), media_type="text/event-stream")
+        return sse(first, batches)
+
+    def sse(first: list[Any], rest: AsyncIterator[list[Any]]) -> Response:
+        return StreamingResponse(server_sent(first, rest), media_type="text/event-stream")
 
     described: dict[str, Any] = {"responses": ERRORS | ANSWER, "openapi_extra": TURN, "summary": "Take a turn"}
     for path in RESPONSES:
@@ -94,6 +110,7 @@ def create_app(agent: Any, ready: Callable[[], None] = lambda: None) -> FastAPI:
         return await read_body(request, agent.settings.max_input_bytes)
 
     app.include_router(thread_routes(agent, read), responses=ERRORS)
+    app.include_router(response_routes(answers, sse), responses=ERRORS)
 
     @app.get("/health")
     @app.get("/ping")

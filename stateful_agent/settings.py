@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     encryption_required: bool = False
     """Whether to refuse what is stored without encryption, instead of reading it and encrypting what is added."""
 
+    journal_seconds: float = Field(default=3600.0, ge=0)
+    """Seconds for which the events of a response can be had again, and its retries are told. 0: not at all."""
+
     thread_timeout: float = Field(default=60.0, ge=0)
     """Seconds that a turn waits for those before it on its thread, until it is refused as `thread_busy`."""
 

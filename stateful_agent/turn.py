@@ -22,6 +22,7 @@ from stateful_agent.messages import (
 )
 from stateful_agent.place import Place, place_of
 from stateful_agent.request import ResponsesRequest
+from stateful_agent.retries import new_thread_id
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 
@@ -76,7 +77,7 @@ def accept(request: ResponsesRequest, *, max_input_bytes: int) -> Turn:
     if not place.is_given:
         if not messages:
             raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
-        place = Place(str(uuid.uuid4()), begins=True)
+        place = Place(new_thread_id(), begins=True)
     return Turn(messages, replace(place, begins=place.begins and bool(messages)), asks, items if refers else None)
 
 

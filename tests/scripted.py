@@ -12,6 +12,7 @@ class Scripted(BaseChatModel):
 
     words: tuple[str, ...] = ()
     pause: float = 0
+    silence: float = 0
     failure: Any = None
     heard: Any = None
     finished: bool = False
@@ -32,6 +33,7 @@ class Scripted(BaseChatModel):
     async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         if self.heard is not None:
             self.heard.append(messages)
+        await asyncio.sleep(self.silence)
         for word in self.words:
             yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
             await asyncio.sleep(self.pause)

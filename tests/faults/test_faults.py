@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import openai
 import pytest
 from cluster import Cluster
 from conftest import with_agent
@@ -129,6 +130,55 @@ def test_a_client_may_hang_up_at_any_event(hasty: Server) -> None:
                 "human: second",
             ]
     assert [hasty.tool_runs(kind) for kind in kinds] == [["fast"]] * len(kinds)
+
+
+class TestResponses:
+    """What a client asks of one server while, or after, another runs its turn."""
+
+    def test_a_stream_whose_server_is_killed_says_so(self, hasty: Server, patient: Server) -> None:
+        stream = Stream(patient.url, "lost", "slowly first")
+        response_id = stream.until("response.created")["response"]["id"]
+        stream.until("response.output_text.delta")
+        time.sleep(0.5)  # the journal has that
+        patient.kill()
+        killed_at = time.monotonic()
+        with pytest.raises(openai.APIError, match="died"):
+            list(client_of(hasty).responses.retrieve(response_id, stream=True))
+        assert time.monotonic() - killed_at < 10
+        response = client_of(hasty).responses.retrieve(response_id)
+        assert response.error
+        assert (response.status, response.error.code) == ("failed", "turn_lost")
+        assert answered(hasty.ask("lost", []))["status"] == "completed"  # resumed
+        patient.start()
+
+    def test_picked_up_and_cancelled_from_another_process(self, hasty: Server, patient: Server) -> None:
+        stream = Stream(hasty.url, "picked up", "slowly first")
+        response_id = stream.until("response.created")["response"]["id"]
+        stream.hang_up()
+        rest = client_of(patient).responses.retrieve(response_id, stream=True, starting_after=0)
+        assert [event.type for event in rest][-1] == "response.completed"
+        begun = client_of(hasty).responses.create(
+            model="m", input="slowly second", background=True, extra_body={"custom_inputs": {"thread_id": "picked up"}}
+        )
+        assert client_of(patient).responses.cancel(begun.id).status == "cancelled"
+        assert patient.say("picked up", "third")[-2:] == ["human: slowly second", "human: third"]
+
+    def test_the_journal_catches_up_with_a_database_that_was_away(
+        self, hasty: Server, patient: Server, cluster: Cluster
+    ) -> None:
+        stream = Stream(patient.url, "caught up", "slowly first")
+        stream.until("response.output_text.delta")
+        cluster.crash()
+        time.sleep(1)
+        cluster.start()
+        stream.until("response.completed")
+        time.sleep(1)
+        again = client_of(hasty).responses.retrieve(stream.events[0]["response"]["id"], stream=True)
+        assert [event.sequence_number for event in again] == list(range(len(stream.events)))
+
+
+def client_of(server: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
 
 
 class TestFailures:

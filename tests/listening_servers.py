@@ -1,0 +1,45 @@
+"""Agents served over HTTP by this process, each as a server of its own with an event loop of its own."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from conftest import free_port
+
+from stateful_agent.server import create_app
+
+
+@contextmanager
+def served(agent: Any) -> Iterator[str]:
+    """The URL of a server around the agent."""
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(agent), port=port, log_level="warning", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Alternating(httpx.BaseTransport):
+    """Sends each request to the next of several servers, as a load balancer does."""
+
+    def __init__(self, *urls: str) -> None:
+        self.requests: list[httpx.Request] = []
+        self._urls = [httpx.URL(url) for url in urls]
+        self._transport = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(port=self._urls[len(self.requests) % len(self._urls)].port)
+        self.requests.append(request)
+        return self._transport.handle_request(request)

@@ -1,0 +1,206 @@
+"""One call is one turn, however often its client sends it. A user who says the same thing twice is heard twice."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from conftest import say
+from listening_servers import Alternating, served
+from scripted import Scripted
+
+from stateful_agent.errors import InvalidRequest
+from stateful_agent.graph import build_graph
+from stateful_agent.retries import attempt_of
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def model() -> Scripted:
+    """A model that takes 1 s."""
+    return Scripted(*"abcdefgh", silence=0.5, pause=0.06, heard=[])
+
+
+@pytest.fixture
+def urls(make_agent: Make, model: Scripted) -> Iterator[list[str]]:
+    """Two servers on one database, with the same model."""
+    with ExitStack() as running:
+        yield [running.enter_context(served(make_agent(build_graph(model, [])))) for _ in range(2)]
+
+
+def post(url: str, thread_id: str | None = "t", text: str = "hi", headers: Any = None, **body: Any) -> httpx.Response:
+    place = {"thread_id": thread_id} if thread_id else {}
+    whole = {"input": text, "custom_inputs": place} | body
+    return httpx.post(f"{url}/responses", json=whole, headers=headers, timeout=20)
+
+
+def retried(count: int = 1) -> dict[str, str]:
+    return {"x-stainless-retry-count": str(count)}
+
+
+def questions(url: str, thread_id: str = "t") -> list[str]:
+    messages = httpx.get(f"{url}/threads/{thread_id}/state").json()["messages"]
+    return [message["content"][0]["text"] for message in messages if message["role"] == "user"]
+
+
+class TestTimeOuts:
+    """The client of OpenAI gives up after 1 s, and tries again twice."""
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_retry_gets_the_answer_of_the_first_attempt(self, urls: list[str], model: Scripted, stream: bool) -> None:
+        servers = Alternating(*urls)
+        client = openai.OpenAI(base_url=urls[0], api_key="none", timeout=1, http_client=httpx.Client(transport=servers))
+        post(urls[0], "warm-up")  # the first turn of all takes longer
+        model.heard.clear()
+        model.silence = 1.5
+        answer: Any = client.responses.create(
+            model="m", input="hi", stream=stream, extra_body={"custom_inputs": {"thread_id": "t"}}
+        )
+        text = list(answer)[-1].response.output_text if stream else answer.output_text
+        assert text == "a b c d e f g h "
+        assert len(servers.requests) > 1
+        assert len(model.heard) == 1
+        assert questions(urls[0]) == ["hi"]
+
+    def test_a_client_that_gave_up_has_left_one_turn(self, urls: list[str], model: Scripted) -> None:
+        model.silence = 4
+        servers = Alternating(*urls)
+        client = openai.OpenAI(
+            base_url=urls[0], api_key="none", timeout=0.3, http_client=httpx.Client(transport=servers)
+        )
+        with pytest.raises(openai.APITimeoutError):
+            client.responses.create(model="m", input="hi", extra_body={"custom_inputs": {"thread_id": "t"}})
+        assert len(servers.requests) == 3
+        assert post(urls[0], text="next").status_code == 200
+        assert questions(urls[0]) == ["hi", "next"]
+
+
+class TestRetries:
+    def test_after_the_end_it_gets_the_result_that_nobody_heard(self, urls: list[str], model: Scripted) -> None:
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(f"{urls[0]}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+        while len(httpx.get(f"{urls[0]}/threads/t/state").json().get("messages", [])) < 2:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        assert post(urls[1], headers=retried()).status_code == 200
+        assert len(model.heard) == 1
+
+    def test_one_who_waits_for_the_thread_is_joined_too(self, urls: list[str], model: Scripted) -> None:
+        with ThreadPoolExecutor(3) as callers:
+            first = callers.submit(post, urls[0], text="first")
+            time.sleep(0.5)
+            waiting = callers.submit(post, urls[0], text="second")
+            time.sleep(0.5)
+            retry = callers.submit(post, urls[1], text="second", headers=retried())
+            assert retry.result().json() == waiting.result().json() != first.result().json()
+        assert questions(urls[0]) == ["first", "second"]
+
+    def test_of_what_was_refused_is_heard(self, make_agent: Make, urls: list[str]) -> None:
+        with served(make_agent(thread_timeout=0.1)) as hasty, ThreadPoolExecutor(1) as callers:
+            callers.submit(post, urls[0], text="first")
+            time.sleep(0.5)
+            assert post(hasty, text="second").status_code == 409
+            assert post(urls[0], text="second", headers=retried()).status_code == 200
+        assert questions(urls[0]) == ["first", "second"]
+
+    def test_of_what_failed_gets_the_failure(self, make_agent: Make, model: Scripted) -> None:
+        model.failure = TimeoutError("too slow")
+        model.words, model.silence = (), 1
+        with served(make_agent(build_graph(model, []))) as url:
+            with pytest.raises(httpx.TimeoutException):
+                httpx.post(f"{url}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+            for count in (1, 2):
+                answer = post(url, headers=retried(count))
+                assert (answer.status_code, answer.json()["error"]["code"]) == (504, "model_timed_out")
+            assert len(model.heard) == 1
+
+    def test_of_an_edit(self, make_agent: Make, urls: list[str]) -> None:
+        head = say(make_agent(), "hello", thread_id="t")["custom_outputs"]
+        place = {"thread_id": "t", "checkpoint_id": head["checkpoint_id"]}
+        edit = {"operation": "update_checkpoint_state", "new_messages": [{"role": "user", "content": "x"}], **place}
+        body = {"input": [], "custom_inputs": edit}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
+        deadline = time.monotonic() + 10
+        while len(httpx.get(f"{urls[0]}/threads/t/history").json()) == 3:
+            assert time.monotonic() < deadline
+        time.sleep(0.5)
+        assert httpx.post(f"{urls[1]}/responses", json=body, headers=retried()).status_code == 200
+        assert len(httpx.get(f"{urls[0]}/threads/t/history").json()) == 4
+
+
+class TestTheSameAtOnce:
+    def test_it_joins_the_turn_that_runs(self, urls: list[str], model: Scripted) -> None:
+        with ThreadPoolExecutor(4) as callers:
+            answers = list(callers.map(post, [*urls, *urls]))
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert len(model.heard) == 1
+
+    def test_other_words_wait_for_their_turn(self, urls: list[str]) -> None:
+        with ThreadPoolExecutor(2) as callers:
+            answers = list(callers.map(post, urls, ["t", "t"], ["one", "two"]))
+        assert len({answer.json()["id"] for answer in answers}) == 2
+        assert sorted(questions(urls[0])) == ["one", "two"]
+
+
+class TestRepeats:
+    def test_who_says_it_again_is_heard_again(self, urls: list[str]) -> None:
+        for url in urls:
+            post(url, text="again")
+        assert questions(urls[0]) == ["again", "again"]
+
+    def test_also_if_only_the_retry_of_it_gets_through(self, urls: list[str]) -> None:
+        post(urls[0], text="again")
+        time.sleep(0.5)
+        post(urls[1], text="again", headers=retried())
+        assert questions(urls[0]) == ["again", "again"]
+
+
+class TestKeys:
+    def test_one_key_is_one_turn_also_without_a_thread(self, urls: list[str], model: Scripted) -> None:
+        key = {"Idempotency-Key": "my key"}
+        with ThreadPoolExecutor(4) as callers:
+            answers = [answer.json() for answer in callers.map(post, [*urls, *urls], [None] * 4, "x" * 4, [key] * 4)]
+        time.sleep(0.5)
+        answers += [post(url, None, "x", key).json() for url in urls]
+        assert answers == [answers[0]] * 6
+        assert len(model.heard) == 1
+
+    def test_other_keys_are_other_turns(self, urls: list[str]) -> None:
+        answers = [post(url, None, "x", {"Idempotency-Key": url}).json() for url in urls]
+        assert answers[0]["custom_outputs"]["thread_id"] != answers[1]["custom_outputs"]["thread_id"]
+
+    def test_with_other_words_it_is_refused(self, urls: list[str]) -> None:
+        key = {"Idempotency-Key": "my key"}
+        post(urls[0], text="one", headers=key)
+        for url in urls:
+            refused = post(url, text="two", headers=key)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "idempotency_key_reused")
+        assert questions(urls[0]) == ["one"]
+
+    def test_other_users_have_other_keys(self) -> None:
+        mine, theirs = (
+            attempt_of({"idempotency-key": "k"}, {"input": "x", "context": {"user_id": user}}, None)
+            for user in ("alice", "bob")
+        )
+        assert mine.response_id != theirs.response_id
+        assert mine.response_id != attempt_of({"idempotency-key": "k"}, {"input": "x"}, "alice").response_id
+
+    def test_a_key_that_is_too_long(self) -> None:
+        with pytest.raises(InvalidRequest, match="255"):
+            attempt_of({"idempotency-key": "k" * 256}, {}, None)
+
+
+def test_a_body_is_the_same_whether_it_is_streamed_or_not() -> None:
+    streamed, other = ({"input": "x", "custom_inputs": {"thread_id": "t"}} | more for more in ({"stream": True}, {}))
+    assert attempt_of({}, streamed, None).digest == attempt_of({}, other, None).digest
+
+
+@pytest.mark.parametrize(("header", "is_retry"), [({}, False), (retried(0), False), (retried(2), True)])
+def test_what_is_known_to_be_a_retry(header: dict[str, str], is_retry: bool) -> None:
+    assert attempt_of(header, {}, None).is_retry is is_retry
