@@ -155,11 +155,9 @@ async def server_sent(first: list[Any], rest: AsyncIterator[list[Any]]) -> Async
         async for batch in rest:
             yield as_lines(batch)
             last = batch[-1]
-    except Exception as error:
-        yield as_lines([error_event(typed(error), last["sequence_number"] + 1)])
-    except asyncio.CancelledError:  # the server stops, and has waited long enough
-        yield as_lines([error_event(ShuttingDown(), last["sequence_number"] + 1)])
-        raise
+    except (Exception, asyncio.CancelledError) as error:  # cancelled: the server stops, and has waited long enough
+        why = typed(error) if isinstance(error, Exception) else ShuttingDown()
+        yield as_lines([error_event(why, last["sequence_number"] + 1)])
     yield "data: [DONE]\n\n"
 
 
