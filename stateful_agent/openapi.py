@@ -37,40 +37,33 @@ ERRORS: dict[int | str, Json] = {
     }.items()
 }
 
-ITEM = {"type": "object", "properties": {"type": {"type": "string"}, "role": {"type": "string"}}}
 IDS = {name: {"type": "string", "minLength": 1, "maxLength": 255} for name in ("thread_id", "checkpoint_id")}
+FIELDS: Json = {
+    "input": {"type": ["string", "array"], "items": {"type": "object"}},
+    "stream": {"type": "boolean"},
+    "custom_inputs": {"type": "object", "properties": IDS | {"operation": {"type": "string"}}},
+    "metadata": {"type": "object", "properties": IDS, "additionalProperties": {"type": "string"}},
+    "conversation": {"type": ["string", "object"]},
+    "previous_response_id": {"type": "string"},
+    "instructions": {"type": "string"},
+    "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+    "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+    "max_output_tokens": {"type": "integer", "minimum": 1},
+    "store": {"type": "boolean"},
+}
 PLACE = {"thread_id": "my-trip"}
 TURN: Json = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {name: {"anyOf": [field, {"type": "null"}]} for name, field in FIELDS.items()},
+                },
                 "examples": {
                     "turn": {"value": {"input": "I'm headed to SF!", "custom_inputs": PLACE}},
                     "stream": {"value": {"input": "Where am I going?", "custom_inputs": PLACE, "stream": True}},
-                },
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": ITEM}]},
-                        "stream": {"type": "boolean"},
-                        "custom_inputs": {
-                            "type": "object",
-                            "properties": IDS | {"operation": {"type": "string"}},
-                        },
-                        "metadata": {
-                            "type": "object",
-                            "properties": IDS,
-                            "additionalProperties": {"type": "string"},
-                        },
-                        "conversation": {"oneOf": [{"type": "string"}, {"type": "object"}]},
-                        "previous_response_id": {"type": "string"},
-                        "instructions": {"type": "string"},
-                        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
-                        "top_p": {"type": "number", "minimum": 0, "maximum": 1},
-                        "max_output_tokens": {"type": "integer", "minimum": 1},
-                        "store": {"type": "boolean"},
-                    },
                 },
             }
         },
@@ -93,7 +86,9 @@ ANSWER: dict[int | str, Json] = {
                     },
                 }
             },
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": {
+                "schema": {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+            },
         },
     },
     **{

@@ -22,9 +22,9 @@ class ResponsesRequest(ResponsesAgentRequest):
 
     input: list[dict[str, Any]]
     instructions: str | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
-    top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    max_output_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2, strict=True)
+    top_p: float | None = Field(default=None, ge=0, le=1, strict=True)
+    max_output_tokens: int | None = Field(default=None, ge=1, strict=True)
     conversation: str | dict[str, Any] | None = None
     previous_response_id: str | None = None
     store: StrictBool | None = None

@@ -171,18 +171,15 @@ async def read_body(request: Request, max_bytes: int) -> dict[str, Any]:
 
 async def server_sent(first: list[Any], rest: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
     """Batches of response events as server-sent events. Whatever ends them early is said."""
-    told = 0
+    told = first[-1]["sequence_number"] if first else -1
     try:
         yield as_lines(first)
-        told += len(first)
         async for batch in rest:
             yield as_lines(batch)
-            told += len(batch)
-    except Exception as error:
-        yield as_lines([error_event(typed(error), sequence_number=told)])
-    except asyncio.CancelledError:  # the server stops, and has waited long enough
-        yield as_lines([error_event(ShuttingDown(), sequence_number=told)])
-        raise
+            told = batch[-1]["sequence_number"] if batch else told
+    except (Exception, asyncio.CancelledError) as error:  # cancelled: the server stops, and has waited long enough
+        why = typed(error) if isinstance(error, Exception) else ShuttingDown()
+        yield as_lines([error_event(why, sequence_number=told + 1)])
     yield "data: [DONE]\n\n"
 
 

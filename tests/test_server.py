@@ -158,9 +158,8 @@ class TestRoutes:
             *(json.dumps({"input": [call(arguments), CALLED]}) for arguments in HOSTILE_ARGUMENTS),
         ],
     )
-    @pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}])
-    def test_bad_requests(self, url: str, body: str, headers: dict[str, str]) -> None:
-        answer = httpx.post(f"{url}/responses", content=body, headers=headers)
+    def test_bad_requests(self, url: str, body: str) -> None:
+        answer = httpx.post(f"{url}/responses", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 400
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
 
