@@ -285,9 +285,10 @@ class TestSpeakers:
         assert [item["content"][0]["text"] for item in output(events)] == ["A", "A", "B", "B"]
         well_formed(events)
 
-    def test_a_provider_names_the_message_before_it_speaks(self) -> None:
+    @pytest.mark.parametrize("ids", [("resp_9", "lc_run--a"), ("lc_run--a", "resp_9")])
+    def test_a_providers_id_goes_before_langchains(self, ids: tuple[str, str]) -> None:
         """LangChain gives its own id to the chunks that have none, and the message in the thread the provider's."""
-        chunks = [chunk("", "resp_9"), chunk("Hi", "lc_run--a"), chunk("", "lc_run--a", last=True)]
+        chunks = [chunk("", ids[0]), chunk("Hi", ids[1]), chunk("", "lc_run--a", last=True)]
         events = tell(*((one, "s") for one in chunks))
         assert output(events)[0]["id"] == reduce(add, chunks).id == "resp_9"
 
