@@ -26,6 +26,9 @@ faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients
 	$(BIN)/pytest tests/faults
 	PYTHONPATH=.:tests:tests/faults $(BIN)/python -m soak --minutes $(MINUTES)
 
+clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent
+	$(BIN)/pytest -n 0 --verbose tests/clients
+
 bench: .venv/ready  ## Measure what a page of history costs as a thread grows
 	PYTHONPATH=. $(BIN)/python benchmarks/history.py
 
@@ -38,9 +41,11 @@ requirements: .venv/bin/uv  ## Resolve pyproject.toml into the pinned requiremen
 	  --custom-compile-command "make requirements"
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml --extra dev \
 	  -c requirements.txt -o requirements-dev.txt --custom-compile-command "make requirements"
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 tests/clients/requirements.in \
+	  -o tests/clients/requirements.txt --custom-compile-command "make requirements"
 
 clean:  ## Remove the environment, the logged models, and the conversations
-	rm -rf .venv .local mlruns
+	rm -rf .venv .local mlruns tests/clients/node_modules
 
 .local/model: .venv/ready $(CODE) log_and_deploy.py
 	@mkdir -p .local
@@ -61,4 +66,12 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help serve test faults bench format requirements clean
+# Clients that need packages of their own. Node comes from PyPI too: any machine that gets this far has it.
+.local/clients/ready: .venv/bin/uv tests/clients/requirements.txt tests/clients/package-lock.json
+	@echo "Installing the clients, once ..."
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .local/clients
+	$(BIN)/uv pip install --python .local/clients/bin/python -r tests/clients/requirements.txt
+	PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm ci --no-audit --no-fund --prefix tests/clients
+	@touch $@
+
+.PHONY: help serve test faults clients bench format requirements clean
