@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from databricks.sdk import WorkspaceClient
 from databricks_langchain import ChatDatabricks
 from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case, use_as_databricks
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage
 
 
 def connect(url: str) -> Any:
     use_as_databricks(url)
-    return ChatDatabricks(endpoint="agent", use_responses_api=True)
+    return ChatDatabricks(endpoint="agent", use_responses_api=True, workspace_client=WorkspaceClient())
 
 
 chat, strict = connect(URL), connect(STRICT_URL)
@@ -18,8 +19,9 @@ chat, strict = connect(URL), connect(STRICT_URL)
 def hear(saw: Saw, chat: Any, text: str) -> list[Any]:
     chunks = []
     for chunk in chat.stream(text, **saw.place()):
-        saw.hear(chunk.text)
-        chunks.append(chunk)
+        if isinstance(chunk, AIMessageChunk):  # and not a tool's output
+            saw.hear(chunk.text)
+            chunks.append(chunk)
     return chunks
 
 
