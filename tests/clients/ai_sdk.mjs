@@ -52,7 +52,7 @@ await test("stream", "", async (saw) => {
   await hear(saw, SF);
 });
 
-await test("tool call", databricks ? "generateText, hidden" : "generateText", async (saw) => {
+await test("tool call", databricks ? "generateText (hidden)" : "generateText", async (saw) => {
   const result = await ask(WEATHER, place(saw));
   saw.text = result.text;
   saw.calls = callsIn(result.steps);

@@ -70,7 +70,7 @@ def fork(saw: Saw) -> None:
     saw.text = chat.invoke(WHERE, custom_inputs=first.custom_outputs).text
 
 
-@case("fork", by="custom_outputs of a stream")
+@case("fork", by="custom_inputs after a stream")
 def fork_of_stream(saw: Saw) -> None:
     place = [chunk.custom_outputs for chunk in hear(saw, chat, SF) if getattr(chunk, "custom_outputs", None)][-1]
     chat.invoke(OSLO, **saw.place())

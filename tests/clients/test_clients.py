@@ -8,9 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,94 +146,96 @@ PAIRS = [
 class Seen:
     """What the clients saw of the served agent, and of one that is slow or breaks off when asked to."""
 
-    def __init__(self, url: str, strict_url: str, folder: Path) -> None:
-        self.urls, self.folder = (url, strict_url), folder
-        self.ways: dict[tuple[str, str], list[Saw]] = defaultdict(list)
-        self.threads: set[str] = set()
+    def __init__(self, urls: list[str], folder: Path, drivers: Executor) -> None:
+        """The drivers run at once; whoever asks what a client saw waits for its own."""
+        self.urls, self.log = urls, folder / "drivers.log"
+        self._running = {name: drivers.submit(self._run, name, folder) for name in CLIENTS if is_installed(name)}
 
-    def run(self, name: str) -> None:
-        """Run a client's driver, and look up what its threads have stored."""
-        client = CLIENTS[name]
-        if not is_installed(client):
-            return
-        command = [str(client.interpreter), str(HERE / client.driver), name, *self.urls]
-        environment = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
-        with (self.folder / "drivers.log").open("a") as log:
-            done = subprocess.run(command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=log)
-        for line in done.stdout.splitlines():
-            saw = json.loads(line)
-            turns, tips = zip(*(stored(url, saw["thread_id"]) for url in self.urls), strict=True)
-            self.ways[name, saw["case"]].append(saw | {"turns": sum(turns), "tips": sum(tips)})
+    def ways(self, name: str, case: str | None = None) -> list[Saw]:
+        """What a client saw of a case, in each of its ways to go about it."""
+        return [saw for saw in self._running[name].result() if case in (None, saw["case"])]
+
+    def all(self) -> list[Saw]:
+        return [saw for name in self._running for saw in self.ways(name)]
 
     def verdict(self, name: str, case: str) -> str:
         """A cell of the table: the ways that work, or why one does not."""
         if (name, case) not in PAIRS:
             return "-"
-        for saw in self.ways[name, case]:
+        if not is_installed(name):
+            return "not installed"
+        ways = self.ways(name, case)
+        for saw in ways:
             try:
                 judge(name, case, saw)
             except AssertionError as wrong:
                 return f"no: {str(wrong).splitlines()[0]}"
-        return ", ".join(saw["by"] for saw in self.ways[name, case]) or "works"
+        return (", ".join(saw["by"] for saw in ways) or "works") if ways else "no: its driver did not get there"
 
-    def table(self) -> str:
-        rows = [[name, *(self.verdict(name, case) for case in CASES)] for name in CLIENTS]
-        return "\n".join(f"| {' | '.join(row)} |" for row in [["", *CASES], ["---"] * (1 + len(CASES)), *rows]) + "\n"
+    def _run(self, name: str, folder: Path) -> list[Saw]:
+        command = [str(CLIENTS[name].interpreter), str(HERE / CLIENTS[name].driver), name, *self.urls]
+        environment = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
+        with self.log.open("a") as log:
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log)
+        return [saw | self._stored(saw["thread_id"]) for saw in map(json.loads, done.stdout.splitlines())]
+
+    def _stored(self, thread_id: str) -> dict[str, int]:
+        """How many turns and how many tips a thread has."""
+        turns = tips = 0
+        for url in self.urls:
+            history = httpx.get(f"{url}/threads/{thread_id}/history", params={"limit": 1000})
+            if history.status_code != 404:
+                turns += len([entry for entry in history.json() if entry["source"] == "input"])
+                tips += len(httpx.get(f"{url}/threads/{thread_id}/branches").json())
+        return {"turns": turns, "tips": tips}
 
 
-def is_installed(client: Client) -> bool:
-    return client.interpreter.exists() and (client.interpreter != NODE or (HERE / "node_modules").exists())
-
-
-def stored(url: str, thread_id: str) -> tuple[int, int]:
-    """How many turns and how many tips a thread has."""
-    history = httpx.get(f"{url}/threads/{thread_id}/history", params={"limit": 1000})
-    if history.status_code == 404:
-        return 0, 0
-    asked = [entry for entry in history.json() if entry["source"] == "input"]
-    return len(asked), len(httpx.get(f"{url}/threads/{thread_id}/branches").json())
+def is_installed(name: str) -> bool:
+    interpreter = CLIENTS[name].interpreter
+    return interpreter.exists() and (interpreter != NODE or (HERE / "node_modules").exists())
 
 
 @pytest.fixture(scope="module")
-def seen(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    if not all(map(is_installed, CLIENTS.values())) and os.environ.get("CI"):
+def seen(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    if not all(map(is_installed, CLIENTS)) and os.environ.get("CI"):
         pytest.fail("Some clients are not installed: `make clients` installs them.")
     folder = tmp_path_factory.mktemp("clients")
     strict_model = with_agent(logged_model, ROOT / "tests" / "faults" / "strict_agent.py", folder)
-    with ExitStack() as servers:
+    with ExitStack() as running:
         urls = []
         for model in (logged_model, strict_model):
             port = free_port()
             home = folder / str(port)
             home.mkdir()
-            servers.enter_context(serving(model, home, port, TOOL_RUNS=str(home / "runs")))
+            running.enter_context(serving(model, home, port))
             urls.append(f"http://127.0.0.1:{port}")
-        seen = Seen(urls[0], urls[1], folder)
-        with ThreadPoolExecutor(2) as drivers:
-            list(drivers.map(seen.run, CLIENTS))
-        for url in urls:
-            page = httpx.get(f"{url}/threads", params={"limit": 1000}).json()
-            seen.threads |= {thread["thread_id"] for thread in page}
-    return seen
+        yield Seen(urls, folder, running.enter_context(ThreadPoolExecutor(2)))
 
 
 @pytest.mark.parametrize(("name", "case"), PAIRS)
 def test_client(seen: Seen, name: str, case: str) -> None:
-    if not is_installed(CLIENTS[name]):
+    if not is_installed(name):
         pytest.skip("not installed")
-    assert seen.ways[name, case], (seen.folder / "drivers.log").read_text()[-2000:]
-    for saw in seen.ways[name, case]:
+    ways = seen.ways(name, case)
+    assert ways, seen.log.read_text()[-2000:]
+    for saw in ways:
         judge(name, case, saw)
 
 
 def test_no_call_opens_a_thread_of_its_own(seen: Seen) -> None:
-    assert seen.threads <= {saw["thread_id"] for ways in seen.ways.values() for saw in ways}
+    named = {saw["thread_id"] for saw in seen.all()}
+    for url in seen.urls:
+        threads = httpx.get(f"{url}/threads", params={"limit": 1000}).json()
+        assert {thread["thread_id"] for thread in threads} <= named
 
 
 def test_readme_shows_the_table(seen: Seen, capsys: pytest.CaptureFixture[str]) -> None:
-    table = seen.table()
+    rows = [["", *CASES], ["---"] * (1 + len(CASES))]
+    rows += [[name, *(seen.verdict(name, case) for case in CASES)] for name in CLIENTS]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     with capsys.disabled():
         print(f"\n\n{table}")
-    if not all(map(is_installed, CLIENTS.values())):
+    if not all(map(is_installed, CLIENTS)):
         pytest.skip("some clients are not installed")
-    assert table in (ROOT / "README.md").read_text(), "README.md shows another table than the one printed here"
+    readme = (ROOT / "README.md").read_text()
+    assert readme.partition("<!-- clients -->\n")[2].partition("<!-- end -->")[0] == table, "paste the table above"
