@@ -27,7 +27,7 @@ faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients
 	PYTHONPATH=.:tests:tests/faults $(BIN)/python -m soak --minutes $(MINUTES)
 
 clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent
-	$(BIN)/pytest -n 0 --verbose tests/clients
+	$(BIN)/pytest -n 0 -vv tests/clients
 
 bench: .venv/ready  ## Measure what a page of history costs as a thread grows
 	PYTHONPATH=. $(BIN)/python benchmarks/history.py
