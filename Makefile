@@ -27,6 +27,9 @@ faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients
 	$(BIN)/pytest tests/faults
 	PYTHONPATH=.:tests:tests/faults $(BIN)/python -m soak --minutes $(MINUTES)
 
+clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent
+	$(BIN)/pytest -n 0 -vv tests/clients
+
 bench: .venv/ready  ## Measure what a page of history costs as a thread grows
 	PYTHONPATH=. $(BIN)/python benchmarks/history.py
 
@@ -34,14 +37,17 @@ format: .venv/dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-requirements: .venv/bin/uv  ## Resolve pyproject.toml into the pinned requirements*.txt
+requirements: .venv/bin/uv .local/clients/ready  ## Resolve pyproject.toml into the pinned requirements*.txt, and the clients
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml -o requirements.txt \
 	  --custom-compile-command "make requirements"
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml --extra dev \
 	  -c requirements.txt -o requirements-dev.txt --custom-compile-command "make requirements"
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 tests/clients/requirements.in \
+	  -o tests/clients/requirements.txt --custom-compile-command "make requirements"
+	PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm update --package-lock-only --no-audit --no-fund --prefix tests/clients
 
 clean:  ## Remove the environment, the logged models, and the conversations
-	rm -rf .venv .local mlruns
+	rm -rf .venv .local mlruns tests/clients/node_modules
 
 .local/model: .venv/ready $(CODE) log_and_deploy.py
 	@mkdir -p .local
@@ -62,4 +68,13 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help serve test faults bench format requirements clean
+# Node comes from PyPI as well: with nothing but Python on the machine, all clients are there.
+.local/clients/ready: .venv/bin/uv tests/clients/requirements.txt tests/clients/package-lock.json
+	@echo "Installing the clients, once ..."
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .local/clients \
+	  && $(BIN)/uv pip install --python .local/clients/bin/python -r tests/clients/requirements.txt \
+	  && PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --prefix tests/clients \
+	  && touch $@ \
+	  || { test -z "$$CI" && echo "Those that cannot be installed here are skipped."; }
+
+.PHONY: help serve test faults clients bench format requirements clean

@@ -1,0 +1,88 @@
+"""The OpenAI Agents SDK, with the served agent as the model of one of its own. Tools show as `mcp_call` items."""
+
+import asyncio
+from typing import Any
+
+from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, SQLiteSession, set_tracing_disabled
+from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case
+from openai import AsyncOpenAI
+
+set_tracing_disabled(True)
+loop = asyncio.Runner()
+Json = dict[str, Any]
+
+
+def agent(url: str, custom_inputs: Json) -> Agent[None]:
+    model = OpenAIResponsesModel("agent", AsyncOpenAI(base_url=url, api_key="none"))
+    extra_body = {"custom_inputs": {"tool_items": "mcp_call"} | custom_inputs}
+    return Agent("client", model=model, model_settings=ModelSettings(extra_body=extra_body))
+
+
+def run(text: str, custom_inputs: Json, **fields: Any) -> Any:
+    return loop.run(Runner.run(agent(URL, custom_inputs), text, **fields))
+
+
+def hear(saw: Saw, text: str, url: str = URL) -> Any:
+    async def listen() -> Any:
+        result = Runner.run_streamed(agent(url, {"thread_id": saw.thread_id}), text)
+        async for event in result.stream_events():
+            if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                saw.hear(event.data.delta)
+        return result
+
+    return loop.run(listen())
+
+
+def calls_in(result: Any) -> list[str]:
+    return [item.raw_item.name for item in result.new_items if item.type == "tool_call_item"]
+
+
+@case("answer")
+def answer(saw: Saw) -> None:
+    saw.text = run(SF, {"thread_id": saw.thread_id}).final_output
+
+
+@case("stream")
+def stream(saw: Saw) -> None:
+    assert hear(saw, SF).final_output == saw.text
+
+
+@case("tool call", by="run")
+def tool_call(saw: Saw) -> None:
+    result = run(WEATHER, {"thread_id": saw.thread_id})
+    saw.text, saw.calls = result.final_output, calls_in(result)
+
+
+@case("tool call", by="run_streamed")
+def tool_call_in_stream(saw: Saw) -> None:
+    saw.calls = calls_in(hear(saw, WEATHER))
+
+
+@case("second turn", by="session")
+def second_turn(saw: Saw) -> None:
+    session, place = SQLiteSession(saw.thread_id), {"thread_id": saw.thread_id}
+    run(WEATHER, place, session=session)
+    saw.text = run(WARMER, place, session=session).final_output
+
+
+@case("second turn", by="previous_response_id")
+def second_turn_by_response(saw: Saw) -> None:
+    first = run(WEATHER, {"thread_id": saw.thread_id}).last_response_id
+    saw.text = run(WARMER, {}, previous_response_id=first).final_output
+
+
+@case("fork", by="previous_response_id")
+def fork(saw: Saw) -> None:
+    first = run(SF, {"thread_id": saw.thread_id}).last_response_id
+    run(OSLO, {}, previous_response_id=first)
+    saw.text = run(WHERE, {}, previous_response_id=first).final_output
+
+
+@case("refused")
+def refused(saw: Saw) -> None:
+    run(SF, {"thread_id": saw.thread_id, "checkpoint_id": "none"})
+
+
+@case("broken off")
+def broken_off(saw: Saw) -> None:
+    hear(saw, BREAK_OFF, STRICT_URL)

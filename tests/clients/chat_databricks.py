@@ -1,0 +1,87 @@
+"""Databricks' ChatDatabricks, which finds the server as it finds a workspace."""
+
+from typing import Any
+
+from databricks.sdk import WorkspaceClient
+from databricks_langchain import ChatDatabricks
+from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case, use_as_databricks
+from langchain_core.messages import AIMessageChunk, HumanMessage
+
+
+def connect(url: str) -> Any:
+    use_as_databricks(url)
+    return ChatDatabricks(endpoint="agent", use_responses_api=True, workspace_client=WorkspaceClient())
+
+
+chat, strict = connect(URL), connect(STRICT_URL)
+
+
+def hear(saw: Saw, chat: Any, text: str) -> list[Any]:
+    chunks = []
+    for chunk in chat.stream(text, **saw.place()):
+        if isinstance(chunk, AIMessageChunk):  # and not a tool's output
+            saw.hear(chunk.text)
+            chunks.append(chunk)
+    return chunks
+
+
+def calls_in(*messages: Any) -> list[str]:
+    return [call["name"] for message in messages for call in message.tool_calls if call["args"]]
+
+
+@case("answer")
+def answer(saw: Saw) -> None:
+    saw.text = chat.invoke(SF, **saw.place()).text
+
+
+@case("stream")
+def stream(saw: Saw) -> None:
+    hear(saw, chat, SF)
+
+
+@case("tool call", by="invoke")
+def tool_call(saw: Saw) -> None:
+    message = chat.invoke(WEATHER, **saw.place())
+    saw.text, saw.calls = message.text, calls_in(message)
+
+
+@case("tool call", by="stream")
+def tool_call_in_stream(saw: Saw) -> None:
+    saw.calls = calls_in(*hear(saw, chat, WEATHER))
+
+
+@case("second turn", by="history")
+def second_turn(saw: Saw) -> None:
+    history: list[Any] = [HumanMessage(WEATHER)]
+    history += [chat.invoke(history, **saw.place()), HumanMessage(WARMER)]
+    saw.text = chat.invoke(history, **saw.place()).text
+
+
+@case("second turn", by="custom_inputs")
+def second_turn_in_thread(saw: Saw) -> None:
+    first = chat.invoke(WEATHER, **saw.place())
+    saw.text = chat.invoke(WARMER, custom_inputs={"thread_id": first.custom_outputs["thread_id"]}).text
+
+
+@case("fork", by="custom_inputs")
+def fork(saw: Saw) -> None:
+    first = chat.invoke(SF, **saw.place())
+    chat.invoke(OSLO, **saw.place())
+    saw.text = chat.invoke(WHERE, custom_inputs=first.custom_outputs).text
+
+
+@case("fork", by="custom_inputs after a stream")
+def fork_of_stream(saw: Saw) -> None:
+    place = [chunk.custom_outputs for chunk in hear(saw, chat, SF) if getattr(chunk, "custom_outputs", None)][-1]
+    chat.invoke(OSLO, **saw.place())
+    saw.text = chat.invoke(WHERE, custom_inputs=place).text
+
+
+@case("refused")
+def refused(saw: Saw) -> None:
+    chat.invoke(SF, **saw.place(checkpoint_id="none"))
+
+
+@case("broken off")
+def broken_off(saw: Saw) -> None:
+    hear(saw, strict, BREAK_OFF)

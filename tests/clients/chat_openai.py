@@ -1,0 +1,86 @@
+"""LangChain's ChatOpenAI, by the Responses API."""
+
+from typing import Any
+
+from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+
+def connect(url: str, **fields: Any) -> ChatOpenAI:
+    return ChatOpenAI(model="agent", base_url=url, api_key=SecretStr("none"), use_responses_api=True, **fields)
+
+
+chat, strict = connect(URL), connect(STRICT_URL)
+
+
+def hear(saw: Saw, chat: ChatOpenAI, text: str) -> Any:
+    whole = None
+    for chunk in chat.stream(text, extra_body=saw.place()):
+        saw.hear(chunk.text)
+        whole = chunk if whole is None else whole + chunk
+    return whole
+
+
+def calls_in(message: AIMessage) -> list[str]:
+    return [call["name"] for call in message.tool_calls if call["args"]]
+
+
+@case("answer")
+def answer(saw: Saw) -> None:
+    saw.text = chat.invoke(SF, extra_body=saw.place()).text
+
+
+@case("stream")
+def stream(saw: Saw) -> None:
+    hear(saw, chat, SF)
+
+
+@case("tool call", by="invoke")
+def tool_call(saw: Saw) -> None:
+    message = chat.invoke(WEATHER, extra_body=saw.place())
+    saw.text, saw.calls = message.text, calls_in(message)
+
+
+@case("tool call", by="stream")
+def tool_call_in_stream(saw: Saw) -> None:
+    saw.calls = calls_in(hear(saw, chat, WEATHER))
+
+
+@case("second turn", by="history")
+def second_turn(saw: Saw) -> None:
+    history: list[Any] = [HumanMessage(WEATHER)]
+    history += [chat.invoke(history, extra_body=saw.place()), HumanMessage(WARMER)]
+    saw.text = chat.invoke(history, extra_body=saw.place()).text
+
+
+@case("second turn", by="previous_response_id")
+def second_turn_by_response(saw: Saw) -> None:
+    first = chat.invoke(WEATHER, extra_body=saw.place())
+    history = [HumanMessage(WEATHER), first, HumanMessage(WARMER)]
+    saw.text = connect(URL, use_previous_response_id=True).invoke(history).text
+
+
+@case("fork", by="metadata")
+def fork(saw: Saw) -> None:
+    first = chat.invoke(SF, extra_body={"metadata": {"thread_id": saw.thread_id}})
+    chat.invoke(OSLO, extra_body={"metadata": {"thread_id": saw.thread_id}})
+    saw.text = chat.invoke(WHERE, extra_body={"metadata": first.response_metadata["metadata"]}).text
+
+
+@case("fork", by="previous_response_id")
+def fork_by_response(saw: Saw) -> None:
+    first = chat.invoke(SF, extra_body=saw.place()).response_metadata["id"]
+    chat.invoke(OSLO, previous_response_id=first)
+    saw.text = chat.invoke(WHERE, previous_response_id=first).text
+
+
+@case("refused")
+def refused(saw: Saw) -> None:
+    chat.invoke(SF, extra_body=saw.place(checkpoint_id="none"))
+
+
+@case("broken off")
+def broken_off(saw: Saw) -> None:
+    hear(saw, strict, BREAK_OFF)

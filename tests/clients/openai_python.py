@@ -1,0 +1,165 @@
+"""The OpenAI client for Python, of either major version, and Databricks' subclass of it."""
+
+import time
+from typing import Any
+
+import openai
+from driver import (
+    BREAK_OFF,
+    NAME,
+    OSLO,
+    SF,
+    SLOWLY,
+    STRICT_URL,
+    URL,
+    WARMER,
+    WEATHER,
+    WHERE,
+    Saw,
+    case,
+    use_as_databricks,
+)
+
+
+def connect(url: str) -> openai.OpenAI:
+    if NAME != "DatabricksOpenAI":
+        return openai.OpenAI(base_url=url, api_key="none")
+    use_as_databricks(url)
+    from databricks_openai import DatabricksOpenAI
+
+    return DatabricksOpenAI()
+
+
+client, strict = connect(URL), connect(STRICT_URL)
+
+
+def ask(text: Any, custom: dict[str, Any] | None = None, **fields: Any) -> Any:
+    return client.responses.create(model="agent", input=text, extra_body=custom, **fields)
+
+
+def calls_in(response: Any) -> list[str]:
+    return [item.name for item in response.output if item.type == "function_call"]
+
+
+def hear(saw: Saw, client: openai.OpenAI, text: str) -> None:
+    for event in client.responses.create(model="agent", input=text, stream=True, extra_body=saw.place()):
+        if event.type == "response.output_text.delta":
+            saw.hear(event.delta)
+
+
+def hear_by_helper(saw: Saw, client: openai.OpenAI, text: str) -> Any:
+    with client.responses.stream(model="agent", input=text, extra_body=saw.place()) as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                saw.hear(event.delta)
+        return stream.get_final_response()
+
+
+@case("answer")
+def answer(saw: Saw) -> None:
+    saw.text = ask(SF, saw.place()).output_text
+
+
+@case("stream", by="create")
+def stream(saw: Saw) -> None:
+    hear(saw, client, SF)
+
+
+@case("stream", by="stream")
+def stream_by_helper(saw: Saw) -> None:
+    assert hear_by_helper(saw, client, SF).output_text == saw.text
+
+
+@case("tool call", by="create")
+def tool_call(saw: Saw) -> None:
+    response = ask(WEATHER, saw.place())
+    saw.text, saw.calls = response.output_text, calls_in(response)
+
+
+@case("tool call", by="stream")
+def tool_call_by_helper(saw: Saw) -> None:
+    saw.calls = calls_in(hear_by_helper(saw, client, WEATHER))
+
+
+@case("second turn", by="previous_response_id")
+def second_turn(saw: Saw) -> None:
+    saw.text = ask(WARMER, previous_response_id=ask(WEATHER, saw.place()).id).output_text
+
+
+@case("second turn", by="conversation")
+def second_turn_by_conversation(saw: Saw) -> None:
+    ask(WEATHER, saw.place())
+    saw.text = ask(WARMER, conversation=saw.thread_id).output_text
+
+
+@case("second turn", by="history")
+def second_turn_resent(saw: Saw) -> None:
+    history: list[Any] = [{"role": "user", "content": WEATHER}]
+    history += [*ask(history, saw.place()).output, {"role": "user", "content": WARMER}]
+    saw.text = ask(history, saw.place()).output_text
+
+
+@case("fork", by="custom_inputs")
+def fork(saw: Saw) -> None:
+    first = ask(SF, saw.place())
+    ask(OSLO, saw.place())
+    saw.text = ask(WHERE, {"custom_inputs": first.custom_outputs}).output_text
+
+
+@case("fork", by="previous_response_id")
+def fork_by_response(saw: Saw) -> None:
+    first = ask(SF, saw.place())
+    ask(OSLO, previous_response_id=first.id)
+    saw.text = ask(WHERE, previous_response_id=first.id).output_text
+
+
+@case("refused")
+def refused(saw: Saw) -> None:
+    ask(SF, saw.place(checkpoint_id="none"))
+
+
+@case("broken off", by="create")
+def broken_off(saw: Saw) -> None:
+    hear(saw, strict, BREAK_OFF)
+
+
+@case("broken off", by="stream")
+def broken_off_by_helper(saw: Saw) -> None:
+    hear_by_helper(saw, strict, BREAK_OFF)
+
+
+if NAME == "DatabricksOpenAI":  # Databricks has no route to a response
+    raise SystemExit
+
+
+@case("background")
+def background(saw: Saw) -> None:
+    response = strict.responses.create(model="agent", input=SLOWLY, background=True, extra_body=saw.place())
+    saw.statuses.append(response.status)
+    while response.status in ("queued", "in_progress"):
+        time.sleep(0.2)
+        response = strict.responses.retrieve(response.id)
+    saw.statuses.append(response.status)
+    saw.text = response.output_text
+
+
+@case("resumed")
+def resumed(saw: Saw) -> None:
+    heard = strict.responses.create(model="agent", input=SLOWLY, stream=True, background=True, extra_body=saw.place())
+    created = next(heard)
+    assert created.type == "response.created"
+    first = next(event for event in heard if event.type == "response.output_text.delta")
+    saw.hear(first.delta)
+    heard.close()
+    rest = strict.responses.retrieve(created.response.id, stream=True, starting_after=first.sequence_number)
+    for event in rest:
+        if event.type == "response.output_text.delta":
+            saw.hear(event.delta)
+        saw.statuses = [event.type]
+
+
+@case("cancelled")
+def cancelled(saw: Saw) -> None:
+    response = strict.responses.create(model="agent", input=SLOWLY, background=True, extra_body=saw.place())
+    saw.statuses += [response.status, strict.responses.cancel(response.id).status]
+    saw.statuses.append(strict.responses.retrieve(response.id).status)
