@@ -69,7 +69,7 @@ def throughput(bench: Bench) -> Iterator[Row]:
 
 def startup(bench: Bench) -> Iterator[Row]:
     """From the start of the process to its first answer."""
-    model, folder, times = bench.model, bench.folder / "startup", bench.times(5)
+    model, folder, times = bench.model, bench.folder / "startup", bench.times(4)
     settings = {"MLFLOW_TRACKING_URI": bench.store(), "AGENT_DATA_DIR": str(folder)}
     bench.say(f"starting the server and importing what it stands on, {times} times, in turns")
     ours, imports = [], []
@@ -94,7 +94,7 @@ def startup(bench: Bench) -> Iterator[Row]:
 
 def memory(bench: Bench) -> Iterator[Row]:
     """What the server holds, as turns go by."""
-    step, most = bench.times(1000), bench.seconds(150)
+    step, most = bench.times(1000), bench.seconds(120)
     workers, words = _workers()
     with _here(bench, "memory", workers=workers) as server:
         held, began = [server.memory()], time.perf_counter()
@@ -127,7 +127,7 @@ def tracing(bench: Bench) -> Iterator[Row]:
         "off": {"MLFLOW_TRACE_SAMPLING_RATIO": "0"},
         "10 %": {"MLFLOW_TRACE_SAMPLING_RATIO": "0.1"},
     }
-    seconds, rounds = bench.seconds(3), bench.times(4)
+    seconds, rounds = bench.seconds(2), bench.times(3)
     alone: dict[str, list[float]] = {name: [] for name in settings}
     saturated: dict[str, list[float]] = {name: [] for name in settings}
     with ExitStack() as stack:

@@ -1,5 +1,6 @@
 """The servers that a run measures: the logged model as users serve it, and the seeds' design behind MLflow's."""
 
+import functools
 import http.client
 import json
 import os
@@ -38,6 +39,7 @@ def with_agent(model: str, agent_file: Path, folder: Path) -> str:
     return str(folder)
 
 
+@functools.cache
 def has_workers() -> bool:
     """Whether this project's server can be told how many processes to run."""
     return "--workers" in subprocess.run(HELP, cwd=ROOT, check=True, capture_output=True, text=True).stdout

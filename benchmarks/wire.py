@@ -17,6 +17,8 @@ from benchmarks.sides import Here, Seeds, Shared, Side
 
 ROUND_TRIP = 0.005
 THREADS = 32
+WARM = 7
+"""Turns before those that are counted: psycopg prepares a statement that it has sent five times."""
 
 
 def counts(bench: Bench) -> Iterator[Row]:
@@ -25,13 +27,14 @@ def counts(bench: Bench) -> Iterator[Row]:
 
 
 async def _counts(bench: Bench) -> list[Row]:
-    bench.say("counting statements and round trips")
+    times = bench.times(9)
+    bench.say(f"statements and round trips of {times} turns on each side")
     with Proxy(bench.database()) as ours, Proxy(bench.database()) as theirs, Proxy(bench.database()) as others:
         here, seeds, shared = await Here(ours.url).adopted(), Seeds(theirs.url), Shared(others.url)
         try:
-            turn, first = await count_turn(here, ours)
-            seeds_turn, seeds_first = await count_turn(seeds, theirs)
-            shared_turn, shared_first = await count_turn(shared, others)
+            turn, first = await count_turn(here, ours, times)
+            seeds_turn, seeds_first = await count_turn(seeds, theirs, times)
+            shared_turn, shared_first = await count_turn(shared, others, times)
         finally:
             await here.agent.aclose()
             seeds.close()
@@ -40,7 +43,7 @@ async def _counts(bench: Bench) -> list[Row]:
         Row(
             "statements and round trips of a one-step turn",
             f"{_words(turn)}; the seeds' design {_words(seeds_turn)}, one shared saver {_words(shared_turn)}",
-            "counted by a proxy that reads the messages of Postgres' protocol; the median of nine turns; tracing on",
+            f"counted by a proxy that reads the messages of Postgres' protocol; median of {times} turns; tracing on",
             "at most half the seeds'",
             2 * turn.statements <= seeds_turn.statements and 2 * turn.round_trips <= seeds_turn.round_trips,
             {"statements": turn.statements, "round_trips": turn.round_trips}
@@ -49,7 +52,7 @@ async def _counts(bench: Bench) -> list[Row]:
         Row(
             "of these, up to the first token",
             f"{_words(first)}; the seeds' design {_words(seeds_first)}, one shared saver {_words(shared_first)}",
-            "counted in the same turns, when their first token arrives",
+            f"the same, when the first token of a turn arrives; median of {times} turns; tracing on",
             "at most 2",
             max(first.statements, first.round_trips) <= 2,
             {"statements": first.statements, "round_trips": first.round_trips},
@@ -57,10 +60,10 @@ async def _counts(bench: Bench) -> list[Row]:
     ]
 
 
-async def count_turn(side: Side, proxy: Proxy, times: int = 9) -> tuple[Counts, Counts]:
+async def count_turn(side: Side, proxy: Proxy, times: int) -> tuple[Counts, Counts]:
     """What a turn sends over the wire, and up to its first token, once it has settled down: the medians."""
     turns, firsts = [], []
-    for n in range(7 + times):  # statements are prepared when they have been sent a few times
+    for _ in range(WARM + times):
         before = proxy.counts()
         await side.turn("counted")
         await asyncio.sleep(0.05)
@@ -72,10 +75,7 @@ async def count_turn(side: Side, proxy: Proxy, times: int = 9) -> tuple[Counts, 
             async for _ in tokens:
                 pass
         await asyncio.sleep(0.05)
-        if n < 7:
-            turns.clear()
-            firsts.clear()
-    return _median(turns), _median(firsts)
+    return _median(turns[WARM:]), _median(firsts[WARM:])
 
 
 def _median(counted: list[Counts]) -> Counts:
