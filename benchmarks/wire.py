@@ -17,8 +17,8 @@ from benchmarks.sides import Here, Seeds, Shared, Side
 
 ROUND_TRIP = 0.005
 THREADS = 32
-WARM = 7
-"""Turns before those that are counted: psycopg prepares a statement that it has sent five times."""
+WARM = 4
+"""Times two turns come before those that are counted: psycopg prepares a statement that it has sent five times."""
 
 
 def counts(bench: Bench) -> Iterator[Row]:
