@@ -1,6 +1,8 @@
 """Measure what this project costs, beside the seeds' design and LangGraph itself, in one run."""
 
 import argparse
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +64,7 @@ def main() -> None:
     about = "where to write results.md and results.json (default: %(default)s)"
     parser.add_argument("--into", type=Path, default=Path(".local/bench"), metavar="FOLDER", help=about)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no server behind
     rows, notes = measure(args.only, quick=args.quick)
     print("\n" + write(rows, machine(), notes, args.into))
 
