@@ -1,0 +1,1 @@
+"""What this project costs, beside other designs, in one run: `python -m benchmarks`."""

@@ -1,0 +1,73 @@
+"""Measure what this project costs, beside the seeds' design and LangGraph itself, in one run."""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks import served, turns, wire
+from benchmarks.bench import Bench
+from benchmarks.instant import ANSWER, QUESTION, TOKENS
+from benchmarks.report import Row, machine, write
+
+MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "early": turns.early,
+    "lengths": turns.lengths,
+    "counts": wire.counts,
+    "delay": wire.delay,
+    "streams": served.streams,
+    "throughput": served.throughput,
+    "startup": served.startup,
+    "memory": served.memory,
+    "tracing": served.tracing,
+}
+NOTES = [
+    f"All sides run the same graph on a model that answers at once: a question of {len(QUESTION)} B, an answer of "
+    f"{len(ANSWER)} B in {TOKENS} tokens. Postgres runs beside them, as it comes, on the same cores.",
+    "floor: LangGraph with `InMemorySaver`; shared saver: with one `PostgresSaver(pool)`; the seeds' design: "
+    "[seeds.py](seeds.py).",
+    "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "
+    "its quartiles in brackets. tracing on: each turn is a trace in an MLflow store in SQLite, as `make serve` has it.",
+]
+
+
+def measure(names: Sequence[str], *, quick: bool = False) -> tuple[list[Row], list[str]]:
+    """Measure. Returns the rows, and what there is to know about them."""
+    began, rows = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), quick=quick)
+        try:
+            for name in names:
+                bench.say(name)
+                for row in MEASUREMENTS[name](bench):
+                    bench.say(f"{row.what}: {row.measured}" + ("" if row.met is None else f"  [{row.goal}: {row.met}]"))
+                    rows.append(row)
+        finally:
+            bench.close()
+    notes = [*NOTES, f"The run took {(time.monotonic() - began) / 60:.0f} minutes."]
+    if quick:
+        notes.insert(0, "A quick run: it says that the measurements work, and nothing about what they measure.")
+    return rows, notes
+
+
+def main() -> None:
+    """Measure, print the table, and write it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    about = f"measure only these: {', '.join(MEASUREMENTS)}"
+    parser.add_argument(
+        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), metavar="NAME", help=about
+    )
+    parser.add_argument("--quick", action="store_true", help="try each a few times only, to see that it works")
+    about = "where to write results.md and results.json (default: %(default)s)"
+    parser.add_argument("--into", type=Path, default=Path(".local/bench"), metavar="FOLDER", help=about)
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no server behind
+    rows, notes = measure(args.only, quick=args.quick)
+    print("\n" + write(rows, machine(), notes, args.into))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The agent that is measured: this project's graph around a model that answers at once, or as slowly as it is told.
+
+The sides that run in this process take the model from here. The server takes the whole file, as a logged model.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langgraph.graph import MessagesState, StateGraph
+from mlflow.models import set_model
+
+from agent import LangGraphResponsesAgent
+from stateful_agent.graph import build_graph
+
+QUESTION, ANSWER = "q" * 200, "a" * 800
+TOKENS = 20
+TEXT_PER_TURN = len(QUESTION) + len(ANSWER)
+
+
+class Instant(BaseChatModel):
+    """A model that says `ANSWER` in `TOKENS` pieces, evenly over so many seconds."""
+
+    seconds: float = 0
+
+    @property
+    def _llm_type(self) -> str:
+        return "instant"
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(ANSWER))])
+
+    def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        for piece in pieces():
+            yield piece
+            if self.seconds:
+                time.sleep(self.seconds / TOKENS)
+
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for piece in pieces():
+            yield piece
+            if self.seconds:
+                await asyncio.sleep(self.seconds / TOKENS)
+
+
+def pieces() -> Iterator[ChatGenerationChunk]:
+    """The answer, piece by piece."""
+    size = len(ANSWER) // TOKENS
+    for begin in range(0, len(ANSWER), size):
+        yield ChatGenerationChunk(message=AIMessageChunk(content=ANSWER[begin : begin + size]))
+
+
+def graph() -> StateGraph[MessagesState]:
+    """The graph that all sides run."""
+    return build_graph(Instant(seconds=float(os.environ.get("ANSWER_SECONDS", "0"))), [])
+
+
+set_model(LangGraphResponsesAgent(graph))

@@ -1,0 +1,125 @@
+"""The clients of a server, as one frugal process: bare sockets, and no more of an answer read than is asked of it.
+
+python -m benchmarks.load turns URL [--clients 32] [--seconds N] [--turns N] ...    prints what it saw, as JSON
+python -m benchmarks.load streams URL [--count 500] ...
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+QUESTION = "q" * 200
+END_OF_HEAD = b"\r\n\r\n"
+
+
+def http_request(thread_id: str, *, stream: bool = False) -> bytes:
+    """A turn on a thread."""
+    said = [{"role": "user", "content": QUESTION}]
+    body = json.dumps({"input": said, "stream": stream, "custom_inputs": {"thread_id": thread_id}}).encode()
+    head = f"POST /responses HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    return head.encode() + END_OF_HEAD + body
+
+
+async def answer(reader: asyncio.StreamReader) -> None:
+    """Read one answer that is not a stream.
+
+    Raises:
+        RuntimeError: it is not a 200.
+    """
+    head = (await reader.readuntil(END_OF_HEAD)).lower()
+    body = await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+    if b" 200 " not in head.split(b"\r\n")[0]:
+        raise RuntimeError(body.decode()[:500])
+
+
+async def turns(
+    host: str, port: int, *, clients: int, seconds: float, limit: int, first: int, threads: int, pause: float, name: str
+) -> dict[str, float]:
+    """Turns until `seconds` or `limit` have passed, each on one of `threads` threads, which last ten turns each."""
+    numbers = itertools.count(first)
+    taken: list[float] = []
+    began = time.perf_counter()
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        while (n := next(numbers)) < first + limit and time.perf_counter() - began < seconds:
+            asked = time.perf_counter()
+            thread = n // (10 * threads) * threads + n % threads
+            writer.write(http_request(f"{name} {thread}"))
+            await answer(reader)
+            taken.append(time.perf_counter() - asked)
+            await asyncio.sleep(pause)
+        writer.close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    elapsed = time.perf_counter() - began
+    per_second = len(taken) / elapsed
+    return {"turns": len(taken), "seconds": elapsed, "per_second": per_second, "median": statistics.median(taken)}
+
+
+async def streams(host: str, port: int, *, count: int, name: str) -> dict[str, Any]:
+    """So many streams at once. Returns the seconds up to each one's first delta, and to its end."""
+    began = time.perf_counter()
+
+    async def stream(n: int) -> tuple[float, float, bool]:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(http_request(f"{name} {n}", stream=True))
+        first, tail = 0.0, b""
+        while data := await reader.read(65536):
+            if not first and b"output_text.delta" in tail + data:
+                first = time.perf_counter() - began
+            tail = (tail + data)[-16384:]  # the last event holds the whole response
+            if b"[DONE]" in tail:
+                break
+        writer.close()
+        return first, time.perf_counter() - began, b'"response.completed"' in tail
+
+    seen = await asyncio.gather(*(stream(n) for n in range(count)))
+    firsts = [first for first, _, _ in seen]
+    return {
+        "streams": count,
+        "completed": sum(completed for _, _, completed in seen),
+        "first_median": statistics.median(firsts),
+        "first_max": max(firsts),
+        "total": max(done for _, done, _ in seen),
+    }
+
+
+def run(*arguments: Any) -> Any:
+    """Run the clients in a process of their own. Returns what they saw."""
+    command = [sys.executable, "-m", "benchmarks.load", *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main() -> None:
+    """Read the command line, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    command = kinds.add_parser("turns", help="turns one after the other, by several clients")
+    command.add_argument("url")
+    command.add_argument("--clients", type=int, default=32)
+    command.add_argument("--seconds", type=float, default=1e9)
+    command.add_argument("--turns", type=int, default=10**9, dest="limit")
+    command.add_argument("--first", type=int, default=0, help="number of the first turn")
+    command.add_argument("--threads", type=int, default=100)
+    command.add_argument("--pause", type=float, default=0.0, help="seconds between two turns of a client")
+    command.add_argument("--name", default="thread")
+    command = kinds.add_parser("streams", help="streams all at once")
+    command.add_argument("url")
+    command.add_argument("--count", type=int, default=500)
+    command.add_argument("--name", default="stream")
+    args = vars(parser.parse_args())
+    kind, url = args.pop("kind"), urlsplit(args.pop("url"))
+    work = turns if kind == "turns" else streams
+    print(json.dumps(asyncio.run(work(str(url.hostname), int(url.port or 80), **args))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What the server does under load, over HTTP, as `make serve` runs it: with traces."""
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from benchmarks import load
+from benchmarks.bench import Bench
+from benchmarks.report import Row, ratios, spread
+from benchmarks.serving import Served, has_workers, seeds_served, served
+from benchmarks.sides import Seeds
+
+WORKERS = 2
+CONNECTIONS = 10
+IMPORTS = "import mlflow, langgraph.graph"
+
+
+def streams(bench: Bench) -> Iterator[Row]:
+    """Many slow streams at once."""
+    count = bench.times(500)
+    workers, words = _workers()
+    settings = {"ANSWER_SECONDS": "3", "DATABASE_POOL_SIZE": str(CONNECTIONS // workers)}
+    with _here(bench, "streams", workers=workers, environment=settings) as server:
+        bench.say(f"{count} streams of 3 s at once")
+        load.run("streams", server.url, "--count", count // 10, "--name", "warm")
+        _settle([server])
+        seen = load.run("streams", server.url, "--count", count)
+    yield Row(
+        f"{count} simultaneous streams of 3 s, {CONNECTIONS} connections",
+        f"{seen['completed']} complete in {seen['total']:.1f} s; first delta in the median after "
+        f"{seen['first_median']:.2f} s, at most {seen['first_max']:.2f}",
+        f"{words}; the clients take their share of the cores; tracing on",
+        "all complete in under 6 s, first delta of each under 1 s",
+        seen["completed"] == count and seen["total"] < 6 and seen["first_max"] < 1,
+        seen,
+    )
+
+
+def throughput(bench: Bench) -> Iterator[Row]:
+    """Turns per second, here and by the seeds' design behind MLflow's own server."""
+    workers, words = _workers()
+    seconds = bench.seconds(6)
+    with ExitStack() as stack:
+        here = stack.enter_context(_here(bench, "throughput", workers=workers))
+        settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.store()}
+        seeds = stack.enter_context(seeds_served(bench.folder / "seeds", workers=WORKERS, environment=settings))
+        rates: dict[Served, list[float]] = {here: [], seeds: []}
+        bench.say(f"32 clients for {seconds:.0f} s, three times on each side, in turns")
+        for n in range(4):
+            for server in rates:
+                _settle([here, seeds])
+                for_so_long = ("--seconds", seconds if n else 1, "--name", f"round {n}")
+                rates[server].append(load.run("turns", server.url, *for_so_long)["per_second"])
+    ours, theirs = rates[here][1:], rates[seeds][1:]
+    times = ratios(ours, theirs)
+    yield Row(
+        "turns/s of 32 clients over HTTP, to the seeds' design behind MLflow's `AgentServer` with two workers",
+        f"{times}; {statistics.median(ours):.0f} to {statistics.median(theirs):.0f} turns/s",
+        f"{words}; 3 pairs of {seconds:.0f} s, threads of ten turns; tracing on, on both sides",
+        "at least 5 times",
+        times.median >= 5,
+        {"ratio": times.median, "per_second": statistics.median(ours), "seeds_per_second": statistics.median(theirs)},
+    )
+
+
+def startup(bench: Bench) -> Iterator[Row]:
+    """From the start of the process to its first answer."""
+    model, folder, times = bench.model, bench.folder / "startup", bench.times(4)
+    settings = {"MLFLOW_TRACKING_URI": bench.store(), "AGENT_DATA_DIR": str(folder)}
+    bench.say(f"starting the server and importing what it stands on, {times} times, in turns")
+    ours, imports = [], []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        with served(model, folder, environment=settings):
+            ours.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-P", "-c", IMPORTS], check=True)
+        imports.append(time.perf_counter() - began)
+    ours, imports = ours[1:], imports[1:]  # the first makes the database
+    ratio, took = ratios(ours, imports), spread(ours)
+    yield Row(
+        f"process start to first answer over HTTP, to `{IMPORTS}`",
+        f"{ratio}; {took.median:.1f} to {statistics.median(imports):.1f} s",
+        f"{times} pairs after one; the built-in agent and its embedded Postgres, which starts too; tracing on",
+        "at most 1.2 times",
+        ratio.median <= 1.2,
+        {"ratio": ratio.median, "seconds": took.median, "imports": statistics.median(imports)},
+    )
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """What the server holds, as turns go by."""
+    step, most = bench.times(1000), bench.seconds(120)
+    workers, words = _workers()
+    with _here(bench, "memory", workers=workers) as server:
+        held, began = [server.memory()], time.perf_counter()
+        while len(held) <= 10 and time.perf_counter() - began < most:
+            bench.say(f"memory after {step * (len(held) - 1)} turns: {held[-1]:.0f} MiB")
+            first = step * (len(held) - 1)
+            load.run("turns", server.url, "--turns", step, "--first", first, "--threads", step)
+            held.append(server.memory())
+        took = time.perf_counter() - began
+    turns = step * (len(held) - 1)
+    warm = held[min(3, len(held) - 2) :]
+    slope = statistics.linear_regression(range(len(warm)), warm).slope
+    enough = len(held) > 10
+    yield Row(
+        f"memory of the server during 10,000 turns on {step:,} threads",
+        f"{held[0]:.0f} MiB at first, {warm[0]:.0f} after {turns - step * (len(warm) - 1):,} turns, "
+        f"{held[-1]:.0f} after {turns:,}: {slope:+.1f} MiB for each {step:,}"
+        + ("" if enough else f"; stopped there, after {took:.0f} s"),
+        f"{words}; resident memory of all its processes; flat: less than 5 % more at the end; tracing on",
+        "flat",
+        enough and held[-1] < 1.05 * warm[0],
+        {"slope": slope, "turns": turns} | {f"after_{n * step}": each for n, each in enumerate(held)},
+    )
+
+
+def tracing(bench: Bench) -> Iterator[Row]:
+    """What traces cost a turn: the same server with them, without, and with every tenth."""
+    settings: dict[str, dict[str, str]] = {
+        "on": {},
+        "off": {"MLFLOW_TRACE_SAMPLING_RATIO": "0"},
+        "10 %": {"MLFLOW_TRACE_SAMPLING_RATIO": "0.1"},
+    }
+    seconds, rounds = bench.seconds(2), bench.times(3)
+    alone: dict[str, list[float]] = {name: [] for name in settings}
+    saturated: dict[str, list[float]] = {name: [] for name in settings}
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(_here(bench, f"traces {name}", environment=environment))
+            for name, environment in settings.items()
+        }
+        bench.say(f"a turn with traces, without, and with every tenth, {rounds} times each, in turns")
+        for n in range(rounds + 1):
+            for name, server in servers.items():
+                _settle(list(servers.values()))
+                slow = ("--clients", 1, "--turns", bench.times(20), "--pause", 0.1, "--name", f"slow {n}")
+                fast = ("--seconds", seconds, "--name", f"fast {n}")
+                latency = load.run("turns", server.url, *slow)["median"]
+                _settle([server])
+                rate = load.run("turns", server.url, *fast)["per_second"]
+                if n:
+                    alone[name].append(latency)
+                    saturated[name].append(1 / rate)
+    for what, taken in (("alone", alone), ("on a server that has no time left", saturated)):
+        for name in ("on", "10 %"):
+            slower = ratios(taken[name], taken["off"])
+            off, on = statistics.median(taken["off"]) * 1000, statistics.median(taken[name]) * 1000
+            yield Row(
+                f"slowdown by traces of a turn {what}" + (f", {name} sampled" if name != "on" else ""),
+                f"{_percent(slower.median)} ({_percent(slower.low)} to {_percent(slower.high)}); "
+                f"{on:.1f} to {off:.1f} ms",
+                f"{rounds} pairs, one worker; "
+                + ("0.1 s between two turns" if taken is alone else "32 clients; milliseconds a turn, as turns/s say"),
+                "at most 10 %" if name == "on" else "",
+                slower.median <= 1.1 if name == "on" else None,
+                {"ratio": slower.median, "ms": on, "off_ms": off},
+            )
+
+
+def _workers() -> tuple[int, str]:
+    """How many processes this project's server is run with, and that in words."""
+    return (WORKERS, "two workers") if has_workers() else (1, "one worker: the server has no others")
+
+
+@contextlib.contextmanager
+def _here(bench: Bench, name: str, *, workers: int = 1, environment: dict[str, str] | None = None) -> Iterator[Served]:
+    """This project's server with an instant model, warm."""
+    settings = {"DATABASE_URL": bench.database(), "MLFLOW_TRACKING_URI": bench.store()} | (environment or {})
+    with served(bench.instant_model, bench.folder / name, environment=settings, workers=workers) as server:
+        yield server
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.0f} %"
+
+
+def _with_tables(bench: Bench) -> str:
+    url = bench.database()
+    Seeds(url).close()
+    return url
+
+
+def _settle(servers: list[Served]) -> None:
+    """Wait until what the servers do behind their answers, such as writing traces, is done."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        before = sum(server.processor_time() for server in servers)
+        time.sleep(0.25)
+        if sum(server.processor_time() for server in servers) - before < 0.02:
+            return

@@ -1,0 +1,232 @@
+"""What a turn costs by itself, early on and as a thread grows."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+
+from benchmarks.bench import Bench, alone, median_of, untraced
+from benchmarks.instant import ANSWER, QUESTION, TEXT_PER_TURN, Instant
+from benchmarks.postgres import bytes_held, bytes_on_disk
+from benchmarks.report import Row, ms, ratios, spread
+from benchmarks.sides import Floor, Here, Seeds, Shared, Side
+
+SETTLE = 0.03
+"""Seconds that what a turn leaves behind has to end, before the next is measured."""
+
+
+def early(bench: Bench) -> Iterator[Row]:
+    """The fifth turn of a thread, on all sides."""
+    yield from bench.run(_early(bench))
+
+
+async def _early(bench: Bench) -> list[Row]:
+    here, seeds, shared = await Here(bench.database()).adopted(), Seeds(bench.database()), Shared(bench.database())
+    sides: dict[str, Side] = {"floor": Floor(), "here": here, "shared": shared, "seeds": seeds}
+    times = bench.times(40)
+    bench.say(f"the fifth turn, {times} times on each side, in turns")
+    try:
+        traced = await _fifth_turns(sides, times)
+        with untraced():
+            plain = await _fifth_turns({name: sides[name] for name in ("floor", "here")}, times)
+    finally:
+        await here.agent.aclose()
+        seeds.close()
+        shared.close()
+
+    rows = []
+    for name, goal, what in (
+        ("here", 1.5, "own cost of a turn, at turn 5, to the floor"),
+        ("shared", 0, "the same for one shared saver"),
+        ("seeds", 0, "the same for the seeds' design"),
+    ):
+        ratio = ratios(traced[name], traced["floor"])
+        rows.append(
+            Row(
+                what,
+                f"{ratio}; {ms(traced[name]):.1f} to {ms(traced['floor']):.1f} ms",
+                f"{times} pairs, each turn alone, its trace being written afterwards; tracing on",
+                f"at most {goal}" if goal else "",
+                ratio.median <= goal if goal else None,
+                {"ratio": ratio.median, "ms": ms(traced[name]), "floor_ms": ms(traced["floor"])},
+            )
+        )
+    ratio = ratios(plain["here"], plain["floor"])
+    measured = f"{ratio}; {ms(plain['here']):.1f} to {ms(plain['floor']):.1f} ms"
+    figures = {"ratio": ratio.median, "ms": ms(plain["here"]), "floor_ms": ms(plain["floor"])}
+    return [*rows, Row("the same here, if tracing is turned off", measured, f"{times} pairs", figures=figures)]
+
+
+async def _fifth_turns(sides: dict[str, Side], times: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for n in range(times):
+        for name, side in sides.items():
+            thread_id = f"{time.time()} {n}"
+            await _grow(side, thread_id, 4)
+            taken[name].append((await alone(lambda: side.turn(thread_id)))[0])  # noqa: B023  # awaited here
+    return taken
+
+
+async def _grow(side: Side, thread_id: str, turns: int) -> None:
+    """Take turns that are not measured."""
+    for _ in range(turns):
+        async for _token in side.tokens(thread_id):
+            pass
+    await asyncio.sleep(SETTLE)
+
+
+def lengths(bench: Bench) -> Iterator[Row]:
+    """What turns, storage and history cost as one thread grows to 1,000 turns, alone in its database."""
+    yield from bench.run(_lengths(bench))
+
+
+async def _lengths(bench: Bench) -> list[Row]:
+    url, seeds_url = bench.database(), bench.database()
+    here, early, seeds = await Here(url).adopted(), await Here(bench.database()).adopted(), Seeds(seeds_url)
+    walk = Walk(bench, here, url)
+    try:
+        at_10 = await walk.bytes_per_turn(10)
+        at_100 = await walk.bytes_per_turn(100)
+        rows = [*await _at_300(bench, walk, seeds, seeds_url), await _at_500(bench, walk, early)]
+        at_1000 = await walk.bytes_per_turn(1000)
+        growth = at_1000 / at_10
+        rows.append(
+            Row(
+                "bytes stored by turn 10, 100, 1,000",
+                f"{at_10:,.0f}, {at_100:,.0f}, {at_1000:,.0f}: {growth:.2f} times",
+                f"what all columns of its rows hold before compression, mean of ten turns; {TEXT_PER_TURN} are text",
+                "flat: at most 1.1 times",
+                growth <= 1.1,
+                {"turn_10": at_10, "turn_100": at_100, "turn_1000": at_1000},
+            )
+        )
+        rows.append(await _history(bench, walk, early))
+    finally:
+        await here.agent.aclose()
+        await early.agent.aclose()
+        seeds.close()
+    return rows
+
+
+class Walk:
+    """A thread of this project's that grows."""
+
+    thread_id = "long"
+
+    def __init__(self, bench: Bench, here: Here, url: str) -> None:
+        self.here, self.url, self.turns = here, url, 0
+        self._bench = bench
+
+    def scaled(self, turn: int) -> int:
+        """Which turn to take for turn number so-and-so: a quick run does not go far."""
+        return 10 + turn // 20 if self._bench.quick and turn > 10 else turn
+
+    async def reach(self, turns: int) -> None:
+        """Take turns that are not measured until there are so many."""
+        with untraced():
+            while self.turns < turns:
+                if self.turns % 100 == 0:
+                    self._bench.say(f"the growing thread: {self.turns} turns")
+                await self.turn()
+        await asyncio.sleep(SETTLE)
+
+    async def turn(self) -> None:
+        """Take a turn."""
+        await self.here.turn(self.thread_id)
+        self.turns += 1
+
+    async def bytes_per_turn(self, turn: int) -> float:
+        """What the ten turns around one add to the database."""
+        await self.reach(self.scaled(turn) - 5)
+        before, began = bytes_held(self.url), self.turns
+        await self.reach(self.scaled(turn) + 5)
+        return (bytes_held(self.url) - before) / (self.turns - began)
+
+
+async def _at_300(bench: Bench, walk: Walk, seeds: Seeds, seeds_url: str) -> list[Row]:
+    turns = walk.scaled(300)
+    await walk.reach(turns)
+    text = turns * TEXT_PER_TURN
+    held, disk = bytes_held(walk.url) / text, bytes_on_disk(walk.url) / text
+    bench.say(f"the seeds' design: {turns} turns without the reading of history, then 3 with it")
+    with untraced():
+        await _grow(seeds, walk.thread_id, turns)
+    seeds_held, seeds_disk = bytes_held(seeds_url) / text, bytes_on_disk(seeds_url) / text
+    ours, theirs = [], []
+    for _ in range(3):
+        ours.append((await alone(walk.turn))[0])
+        theirs.append((await alone(lambda: seeds.turn(walk.thread_id)))[0])
+    times = ratios(theirs, ours)
+    return [
+        Row(
+            "a turn of the seeds' design to one here, at turn 300",
+            f"{times.median:.0f} ({times.low:.0f} to {times.high:.0f}); {ms(theirs):.0f} to {ms(ours):.1f} ms",
+            "3 pairs, each turn alone; tracing on",
+            "at least 500",
+            times.median >= 500,
+            {"ratio": times.median, "ms": ms(ours), "seeds_ms": ms(theirs)},
+        ),
+        Row(
+            "bytes stored by 300 turns, to their text",
+            f"{held:.1f} times, on disk with indexes {disk:.1f}; the seeds' design {seeds_held:.0f}, {seeds_disk:.0f}",
+            "what all columns of all rows hold before compression; on disk the text, one letter repeated, compresses",
+            "at most 5 times",
+            held <= 5,
+            {"held": held, "on_disk": disk, "seeds_held": seeds_held, "seeds_on_disk": seeds_disk},
+        ),
+    ]
+
+
+async def _at_500(bench: Bench, walk: Walk, early: Here) -> Row:
+    await walk.reach(walk.scaled(500))
+    times = bench.times(40)
+    bench.say(f"turn 500 and turn 5, {times} times each, in turns")
+    late, soon = [], []
+    for n in range(times):
+        with untraced():
+            await _grow(early, f"{n}", 4)
+        soon.append((await alone(lambda: early.turn(f"{n}")))[0])  # noqa: B023  # awaited here
+        late.append((await alone(walk.turn))[0])
+    reading = await _reading(1000) - await _reading(10)
+    ratio, aside = ratios(late, soon), ratios([taken - reading for taken in late], soon)
+    return Row(
+        "a turn at turn 500 to one at turn 5",
+        f"{aside}; {ms(late):.1f} to {ms(soon):.1f} ms, {reading * 1000:.1f} aside; with these {ratio.median:.2f}",
+        f"{times} pairs, each turn alone; aside: what LangChain's model takes to be handed 1,000 messages; tracing on",
+        "at most 1.5, the model's own reading of the messages aside",
+        aside.median <= 1.5,
+        {"ratio": aside.median, "with_reading": ratio.median, "ms": ms(late), "early_ms": ms(soon)},
+    )
+
+
+async def _reading(messages: int) -> float:
+    """The seconds that LangChain takes to hand so many messages to a model."""
+    pair: list[AnyMessage] = [HumanMessage(QUESTION), AIMessage(ANSWER)]
+    conversation = pair * (messages // 2)
+    return await median_of(20, lambda: Instant().ainvoke(conversation))
+
+
+async def _history(bench: Bench, walk: Walk, early: Here) -> Row:
+    with untraced():
+        await _grow(early, "ten", 10)
+    times = bench.times(200)
+    bench.say(f"a page of history, {times} times on each of two threads, in turns")
+    taken: dict[str, list[float]] = {"ten": [], walk.thread_id: []}
+    for _ in range(times):
+        for side, thread_id in ((early, "ten"), (walk.here, walk.thread_id)):
+            began = time.perf_counter()
+            page = await side.agent.aget_checkpoint_history(thread_id, 20)
+            taken[thread_id].append(time.perf_counter() - began)
+            assert len(page) == 20
+    short, long = ms(taken["ten"]), ms(taken[walk.thread_id])
+    growth = statistics.median(taken[walk.thread_id]) / statistics.median(taken["ten"])
+    return Row(
+        "history of 20, on 10 and on 1,000 turns",
+        f"{short:.2f} and {long:.2f} ms: {growth:.2f} times",
+        f"median of {times}; reading makes no trace",
+        "the same within 20 %, at most 3 ms",
+        0.8 <= growth <= 1.2 and max(short, long) <= 3,
+        {"ms_10": short, "ms_1000": long, "spread_1000": spread(taken[walk.thread_id]).high * 1000},
+    )
