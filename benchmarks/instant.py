@@ -16,7 +16,7 @@ from langgraph.graph import MessagesState, StateGraph
 from mlflow.models import set_model
 
 from agent import LangGraphResponsesAgent
-from stateful_agent.graph import build_graph
+from stateful_agent.graph import ModelSettings, build_graph
 
 QUESTION, ANSWER = "q" * 200, "a" * 800
 TOKENS = 20
@@ -57,7 +57,7 @@ def pieces() -> Iterator[ChatGenerationChunk]:
         yield ChatGenerationChunk(message=AIMessageChunk(content=ANSWER[begin : begin + size]))
 
 
-def graph() -> StateGraph[MessagesState]:
+def graph() -> StateGraph[MessagesState, ModelSettings]:
     """The graph that all sides run."""
     return build_graph(Instant(seconds=float(os.environ.get("ANSWER_SECONDS", "0"))), [])
 

@@ -50,8 +50,8 @@ STORE: LiteralString = """
         FROM json_to_recordset(%(ended)s::json) AS ended (response_id text, status text, is_delivered boolean)
         WHERE agent_turns.response_id = ended.response_id
     ), kept AS (
-        UPDATE agent_turns SET alive_until = clock_timestamp() + %(lease)s * interval '1 second'
-        WHERE response_id = ANY(%(running)s) AND alive_until < clock_timestamp() + %(lease)s / 2 * interval '1 second'
+        UPDATE agent_turns SET alive_until = clock_timestamp() + %(lease)s
+        WHERE response_id = ANY(%(running)s) AND alive_until < clock_timestamp() + %(lease)s::interval / 2
     ), refused AS (
         DELETE FROM agent_turns WHERE holder = ANY(%(refused)s)
     )

@@ -2,12 +2,13 @@
 
 The right to write on a thread is a lease: three columns of its row in `agent_threads`. So no connection is held
 meanwhile, and it works behind a proxy that pools transactions. Whoever holds it says so every `BEAT` seconds, and each
-statement that writes makes sure of it in the same breath. A holder that has been silent for `LEASE` seconds loses it
-to the next who asks, and can write no more. Time is the database's.
+statement that writes makes sure of it in the same breath. A holder that has been silent for as long as `LEASE` loses
+it to the next who asks, and can write no more. Time is the database's.
 """
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -20,8 +21,8 @@ from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
 
-LEASE = 6
-"""Seconds after which a silent holder may lose its thread."""
+LEASE = timedelta(seconds=6)
+"""After which a silent holder may lose its thread."""
 
 BEAT = 2
 """Seconds between two signs of life."""
@@ -42,14 +43,14 @@ TAKE: LiteralString = """
             %(begins)s OR EXISTS (
                 SELECT FROM checkpoints
                 WHERE thread_id = %(thread_id)s AND checkpoint_ns = ''
-                    AND (%(checkpoint_id)s::text IS NULL OR checkpoint_id = %(checkpoint_id)s)
+                    AND checkpoint_id = coalesce(%(checkpoint_id)s, checkpoint_id)
             )
         ) AND (
             %(caller)s::text IS NULL
             OR EXISTS (SELECT FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(caller)s)
             OR NOT EXISTS (
-                SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s
-                UNION ALL SELECT thread_id FROM checkpoints WHERE thread_id = %(thread_id)s
+                SELECT FROM agent_threads WHERE thread_id = %(thread_id)s
+                UNION ALL SELECT FROM checkpoints WHERE thread_id = %(thread_id)s
             )
         )
     ), twin AS (
@@ -71,7 +72,7 @@ TAKE: LiteralString = """
         ORDER BY began_at DESC LIMIT 1
     ), taken AS (
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
-        SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s * interval '1 second'
+        SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s
         FROM known
         WHERE NOT EXISTS (
             SELECT FROM agent_waiting
@@ -85,7 +86,7 @@ TAKE: LiteralString = """
         INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
         SELECT
             %(response_id)s, %(thread_id)s, %(holder)s, %(digest)s,
-            clock_timestamp() + %(lease)s * interval '1 second'
+            clock_timestamp() + %(lease)s
         FROM taken WHERE %(response_id)s::text IS NOT NULL
         ON CONFLICT (response_id) DO NOTHING
     )
@@ -94,7 +95,7 @@ TAKE: LiteralString = """
 HOLD: LiteralString = """
     UPDATE agent_threads
     SET version = version + 1, updated_at = now(), messages = greatest(messages, %(last_message)s), held_until = CASE
-        WHEN %(releases)s THEN '-infinity' ELSE clock_timestamp() + %(lease)s * interval '1 second'
+        WHEN %(releases)s THEN '-infinity' ELSE clock_timestamp() + %(lease)s
     END
     WHERE thread_id = %(thread_id)s AND holder = %(holder)s
     RETURNING thread_id
@@ -104,7 +105,7 @@ RELEASE: LiteralString = """
     RETURNING thread_id
 """
 KEEP: LiteralString = """
-    UPDATE agent_threads SET held_until = clock_timestamp() + %(lease)s * interval '1 second'
+    UPDATE agent_threads SET held_until = clock_timestamp() + %(lease)s
     WHERE thread_id = ANY(%(threads)s) AND holder = ANY(%(holders)s) AND held_until > '-infinity'
     RETURNING thread_id
 """
@@ -118,7 +119,7 @@ LOST: LiteralString = """
 QUEUE: LiteralString = """
     WITH noted AS (
         INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
-        SELECT %(response_id)s, thread_id, %(holder)s, %(digest)s, clock_timestamp() + %(lease)s * interval '1 second'
+        SELECT %(response_id)s, thread_id, %(holder)s, %(digest)s, clock_timestamp() + %(lease)s
         FROM (SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s FOR KEY SHARE) AS thread
         WHERE %(response_id)s::text IS NOT NULL
         ON CONFLICT (response_id) DO NOTHING
@@ -163,7 +164,7 @@ class Leases:
                 if not row["is_known"]:
                     return None
                 if row["twin"] is not None:
-                    raise AlreadyAnswered(row["twin"]) if row["twin_is_same"] else KeyReused()
+                    raise AlreadyAnswered(row["twin"]) if row["is_same"] else KeyReused()
                 if row["version"] is not None:
                     self._hold(values["holder"], values["thread_id"])
                     if attempt:

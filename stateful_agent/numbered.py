@@ -32,14 +32,10 @@ READ: LiteralString = (
     """
     SELECT base.*, (
         SELECT array_agg(ARRAY[number::text::bytea, message.type::bytea, message.blob])
-        FROM (
-            SELECT split_part(convert_from(list.blob, 'UTF8'), ' ', 1)::int4multirange
-                - (CASE WHEN began = %(known_of)s::timestamptz THEN %(known)s ELSE '{}' END)::int4multirange
-            FROM jsonb_each_text(base.checkpoint -> 'channel_versions') AS channel
-            JOIN checkpoint_blobs AS list ON list.thread_id = base.thread_id AND list.checkpoint_ns = base.checkpoint_ns
-                AND list.channel = channel.key AND version = channel.value AND list.type = 'messages'
-        ) AS list (missing_runs)
-        CROSS JOIN LATERAL unnest(missing_runs) AS missing
+        FROM generate_subscripts(channel_values, 1) AS n, unnest(CASE WHEN channel_values[n][2] = 'messages' THEN
+            split_part(convert_from(channel_values[n][3], 'UTF8'), ' ', 1)::int4multirange
+            - (CASE WHEN began = %(known_of)s::timestamptz THEN %(known)s ELSE '{}' END)::int4multirange
+        END) AS missing
         JOIN agent_messages AS message ON message.thread_id = base.thread_id
             AND number >= lower(missing) AND number < upper(missing)
     ) AS unknown
@@ -50,7 +46,7 @@ READ: LiteralString = (
     + AsyncPostgresSaver.SELECT_SQL
     + """
             WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s
-                AND (%(checkpoint_id)s::text IS NULL OR checkpoint_id = %(checkpoint_id)s)
+                AND checkpoint_id = coalesce(%(checkpoint_id)s, checkpoint_id)
             ORDER BY checkpoint_id DESC LIMIT 1
         ) AS found
     ) AS base

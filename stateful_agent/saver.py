@@ -46,21 +46,23 @@ logger = logging.getLogger(__name__)
 GATHER = 0.01
 """Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
 
-TAKE: LiteralString = (
-    lease.TAKE
-    + """
+# In one line, as psycopg parses a statement of more than 4096 characters again whenever it is said.
+TAKE: LiteralString = " ".join(
+    (
+        lease.TAKE
+        + """
     SELECT
         taken.*,
-        (SELECT response_id FROM twin) AS twin,
-        (SELECT is_same FROM twin) AS twin_is_same,
+        twin.response_id AS twin, is_same,
         (SELECT version FROM agent_threads WHERE thread_id = %(thread_id)s) AS version_seen,
         EXISTS (SELECT FROM known) AS is_known,
         (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = %(thread_id)s AND checkpoint_ns = '') AS head,
         base.*
-    FROM (SELECT) AS turn LEFT JOIN taken ON true LEFT JOIN LATERAL (
+    FROM (SELECT) AS turn LEFT JOIN taken ON true LEFT JOIN twin ON true LEFT JOIN LATERAL (
     """
-    + READ.replace("WHERE thread_id", "WHERE taken.version IS NOT NULL AND thread_id", 1)
-    + ") AS base ON true"
+        + READ.replace("WHERE thread_id", "WHERE taken.version IS NOT NULL AND thread_id", 1)
+        + ") AS base ON true"
+    ).split()
 )
 
 

@@ -217,7 +217,7 @@ def served(model: str, address: str, announced: Any) -> FastAPI:
     # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
     os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
     mlflow.tracing.disable()  # until it is ready
-    agent: Any = mlflow.pyfunc.load_model(model).get_raw_model()
+    agent: Any = mlflow.pyfunc.load_model(model, suppress_warnings=True).get_raw_model()
     # What was imported stays for ever. Looking through it for garbage would hold up every stream, again and again.
     gc.collect()
     gc.freeze()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,8 @@ def test_turns_at_the_same_time_are_all_in_one_branch(make_agent: Make) -> None:
 
 def test_who_waits_is_served_in_order(make_agent: Make) -> None:
     running, waiting = slow(make_agent, *"abcdefghijklmno"), [slow(make_agent, "yes") for _ in range(2)]
+    for agent in waiting:
+        agent.open()
     stream = begin(running)
     with ThreadPoolExecutor(6) as callers:
         for n in range(6):
@@ -108,7 +111,7 @@ def test_what_changes_while_a_turn_takes_the_thread_is_seen(agent: Any, database
 
 @pytest.fixture
 def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "LEASE", 0.4)
+    monkeypatch.setattr(lease, "LEASE", timedelta(seconds=0.4))
     monkeypatch.setattr(lease, "BEAT", 0.1)
 
 
