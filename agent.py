@@ -77,7 +77,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:
         """Answer a request, token by token. See `apredict_stream`."""
-        for event in self.loop.iterate(self._speak(request, for_mlflow=True)):
+        for event in self.loop.iterate(self._speak(request)):
             yield ResponsesAgentStreamEvent(**event)
 
     async def apredict(self, request: Request) -> ResponsesAgentResponse:
@@ -90,7 +90,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         Raises:
             AgentError: one of its subclasses in `errors.py` says what was wrong and what to do.
         """
-        return ResponsesAgentResponse(**await self._respond(request, for_mlflow=True))
+        events = [event async for event in self.loop.aiterate(self._turn(request, for_mlflow=True))]
+        return ResponsesAgentResponse(**events[-1]["response"])
 
     async def apredict_stream(self, request: Request) -> AsyncIterator[ResponsesAgentStreamEvent]:
         """Answer a request with the events of the OpenAI Responses API, as they happen.
@@ -101,7 +102,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         Raises:
             AgentError: before the first event. Later, an `error` event ends the stream.
         """
-        async for event in self.loop.aiterate(self._speak(request, for_mlflow=True)):
+        async for event in self.loop.aiterate(self._speak(request)):
             yield ResponsesAgentStreamEvent(**event)
 
     def aevents(self, request: Request) -> AsyncIterator[Event]:
@@ -113,19 +114,11 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """
         return self._turn(request, for_mlflow=False)
 
-    async def aresponse(self, request: Request) -> dict[str, Any]:
-        """The response of `apredict` as a JSON object. The server's way in, like `aevents`."""
-        return await self._respond(request)
-
-    async def _respond(self, request: Request, *, for_mlflow: bool = False) -> dict[str, Any]:
-        events = [event async for event in self.loop.aiterate(self._turn(request, for_mlflow))]
-        return dict(events[-1]["response"])
-
-    async def _speak(self, request: Request, *, for_mlflow: bool = False) -> AsyncIterator[Event]:
-        """The turn's events. An error ends a stream that has begun with an event of its own."""
+    async def _speak(self, request: Request) -> AsyncIterator[Event]:
+        """The turn's events for MLflow. An error ends a stream that has begun with an event of its own."""
         begun = 0
         try:
-            async for event in self._turn(request, for_mlflow):
+            async for event in self._turn(request, for_mlflow=True):
                 begun += 1
                 yield event
         except AgentError as error:
@@ -133,7 +126,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 raise
             yield error_event(error, sequence_number=begun)
 
-    async def _turn(self, request: Request, for_mlflow: bool) -> AsyncIterator[Event]:
+    async def _turn(self, request: Request, *, for_mlflow: bool) -> AsyncIterator[Event]:
         """One turn, from the request to the disk and back, `for_mlflow` in what its types can hold."""
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(request)

@@ -10,7 +10,7 @@ import httpx
 import uvicorn
 from conftest import free_port
 
-from stateful_agent.server import create_app
+from stateful_agent.app import create_app
 
 
 @contextmanager

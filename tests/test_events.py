@@ -163,4 +163,6 @@ def test_a_server_that_stops_says_so_to_every_caller(logged_model: str, tmp_path
                 received.append(line)
         assert process.wait(15) is not None
     assert received[-2:] == ["data: [DONE]", ""]
-    assert events_of(received)[-1]["code"] == "shutting_down"
+    events = events_of(received)
+    assert (events[-1]["type"], events[-1]["code"]) == ("error", "shutting_down")
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))

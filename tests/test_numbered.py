@@ -169,7 +169,7 @@ def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
     pick = random.Random(787432)
     agent = make_agent()
     say(agent, "Weather in SF and LA?", thread_id="t")
-    for n in range(25):
+    for n in range(15):
         branches = Branches(agent)
         history = agent.get_checkpoint_history("t", 100)
         entry = pick.choice(history)

@@ -7,11 +7,12 @@ import psycopg
 import pytest
 from conftest import say
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from scripted import Scripted
 
 from stateful_agent.errors import ThreadDeleted
 from stateful_agent.graph import build_graph
-from stateful_agent.saver import at
+from stateful_agent.saver import TAKE, at
 
 Make = Callable[..., Any]
 
@@ -79,3 +80,8 @@ def test_a_deleted_thread_does_not_come_back(make_agent: Make, database: str, ro
             connection.execute(f"DELETE FROM {table}")
     assert list(stream)[-1].code == ThreadDeleted.code
     assert rows() == 0
+
+
+def test_the_statement_that_takes_a_thread_is_parsed_once() -> None:
+    """A longer one psycopg would parse again each time, for milliseconds."""
+    assert len(TAKE) <= MAX_CACHED_STATEMENT_LENGTH

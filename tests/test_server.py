@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import ROOT, free_port, serving, with_agent
 
-from stateful_agent.server import RESPONSES
+from stateful_agent.app import RESPONSES
 
 
 @pytest.fixture
@@ -273,22 +273,6 @@ def slow_url(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     port, folder = free_port(), tmp_path_factory.mktemp("slow")
     with serving(with_agent(logged_model, ROOT / "tests" / "slow_agent.py", folder), folder, port):
         yield f"http://127.0.0.1:{port}"
-
-
-def test_a_server_that_stops_ends_its_streams(logged_model: str, tmp_path: Path) -> None:
-    port = free_port()
-    model = with_agent(logged_model, ROOT / "tests" / "slow_agent.py", tmp_path)
-    with serving(model, tmp_path, port) as process:
-        address, body = f"http://127.0.0.1:{port}/responses", {"input": "count", "stream": True}
-        with httpx.stream("POST", address, json=body, timeout=30) as answer:
-            events = []
-            for line in answer.iter_lines():
-                if line.startswith("data: {"):
-                    events.append(json.loads(line[6:]))
-                if len(events) == 5:
-                    process.terminate()
-        assert (events[-1]["type"], events[-1]["code"]) == ("error", "shutting_down")
-        assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
 class TestSlowModel:
