@@ -1,12 +1,8 @@
 """LangGraph's saver for one turn, in few round trips.
 
-A turn takes its thread and reads where it continues from as one statement. LangGraph hands over a checkpoint in
-several pieces, several checkpoints a turn: they are gathered for a moment and stored as one statement, which does
-nothing if the thread is no longer the turn's.
+A turn takes its thread and reads where it continues from as one statement; what it adds goes to a `Writer`.
 """
 
-import asyncio
-import logging
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -30,21 +26,14 @@ from stateful_agent.caller import caller
 from stateful_agent.errors import (
     CheckpointNotFound,
     ClockBehind,
-    ThreadDeleted,
     ThreadNotFound,
-    TurnOvertaken,
 )
 from stateful_agent.lease import Leases
 from stateful_agent.messages import holds_result
 from stateful_agent.numbered import LIST, READ, Memory, Numbered, is_conversation
-from stateful_agent.pieces import STORE, Pieces
 from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
-
-logger = logging.getLogger(__name__)
-
-GATHER = 0.01
-"""Seconds that the first piece waits for others. Nobody waits for it: the model is asked meanwhile."""
+from stateful_agent.writer import Writer
 
 # In one line, as psycopg parses a statement of more than 4096 characters again whenever it is said.
 TAKE: LiteralString = " ".join(
@@ -69,7 +58,7 @@ TAKE: LiteralString = " ".join(
 class TurnSaver(AsyncPostgresSaver):
     """Reads the checkpoint that a turn continues from once, and stores what the turn adds.
 
-    `flush` says when it is on disk; what could not be stored meanwhile is tried again there.
+    `flush` says when it is on disk; what could not be stored meanwhile is tried again there and in `release`.
     """
 
     serde: Serde
@@ -97,13 +86,9 @@ class TurnSaver(AsyncPostgresSaver):
         self._is_loaded = False
         self._thread_id = ""
         self._head = ""
-        self._began: Any = None
         self._holder = uuid.uuid4()
         self._numbered = Numbered(memory, serde, "")
-        self._pieces = Pieces()
-        self._timer: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.Task[None] | None = None
-        self._order = asyncio.Lock()
+        self._writer: Writer  # comes with the thread
 
     async def load(self, thread_id: str, checkpoint_id: str | None = None) -> CheckpointTuple | None:
         """Read a checkpoint, else the head; `None` if the thread is new. LangGraph continues from there.
@@ -142,9 +127,9 @@ class TurnSaver(AsyncPostgresSaver):
             raise CheckpointNotFound(param="checkpoint_id")
         if row is None:
             raise ThreadNotFound(param="thread_id")
-        self._began = row["created_at"]
-        numbered.learn(self._began, row["unknown"])
+        numbered.learn(row["created_at"], row["unknown"])
         numbered.last = row["messages"]
+        self._writer = Writer(self._pool, self._holder, row["created_at"], numbered)
         if row["head"]:
             self._head = row["head"]
             lease.follow(self._head)
@@ -158,7 +143,12 @@ class TurnSaver(AsyncPostgresSaver):
         """
         if self._leases.holds(self._holder):
             self._leases.drop(self._holder)
-            await self.flush(releases=True)
+            await self._writer.flush(releases=True)
+
+    async def flush(self) -> None:
+        """Wait until all that was handed over is on disk. Raises what `Writer.flush` does."""
+        if self._leases.holds(self._holder):
+            await self._writer.flush()
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> "TurnSaver":
         """LangGraph's strict mode asks for a copy, but what a copy stores the turn would not know of."""
@@ -196,9 +186,11 @@ class TurnSaver(AsyncPostgresSaver):
             self.last_checkpoint_id = checkpoint["id"]
         for channel, version in (encrypted | new_versions).items():
             if channel in values and channel not in inline:
-                self._pieces.add_blob(namespace, channel, version, self._dumped(values[channel]))
-        self._pieces.add_checkpoint(namespace, parent, checkpoint | {"channel_values": inline}, self.serde.hide(noted))
-        self._store_soon()
+                self._writer.pieces.add_blob(namespace, channel, version, self._dumped(values[channel]))
+        self._writer.pieces.add_checkpoint(
+            namespace, parent, checkpoint | {"channel_values": inline}, self.serde.hide(noted)
+        )
+        self._writer.store_soon()
         return at(self._thread_id, checkpoint["id"], namespace)
 
     async def aput_writes(
@@ -206,69 +198,22 @@ class TurnSaver(AsyncPostgresSaver):
     ) -> None:
         if not self.keeps_writes:
             return
-        place = config["configurable"]
+        place, pieces = config["configurable"], self._writer.pieces
         # A replay does not run again what has a result. Other steps run again there, whatever they said.
         stays = any(holds_result(value) for _, value in writes)
         for n, (channel, value) in enumerate(writes):
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
             typed = self.serde.dumps_typed(value)
-            self._pieces.add_write(place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed, stays=stays)
+            self._writer.pieces.add_write(
+                place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed, stays=stays
+            )
             self._numbered.said(value)
-        self._store_soon()
-
-    async def flush(self, *, releases: bool = False) -> None:
-        """Wait until all that was handed over is on disk, and with `releases` give the thread up with the last of it.
-
-        Raises:
-            StorageUnavailable: the database cannot be reached. It can be called again.
-            ThreadDeleted: somebody deleted the thread meanwhile. Nothing was stored.
-            TurnOvertaken: this process was silent for so long that another turn has the thread. Nothing was stored.
-        """
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        async with self._order:  # a child never comes before its parent
-            pieces, self._pieces = self._pieces, Pieces()
-            try:
-                if pieces:
-                    await self._store(pieces, releases)
-                elif releases:
-                    await fetch(self._pool, lease.RELEASE, {"thread_id": self._thread_id, "holder": self._holder})
-            except BaseException:
-                self._pieces = pieces.followed_by(self._pieces)
-                raise
+        self._writer.store_soon()
 
     def _loaded(self, thread_id: str, base: CheckpointTuple | None) -> CheckpointTuple | None:
         self._thread_id, self.base, self._is_loaded = thread_id, base, True
         self.labels = dict(base.metadata) if base else None
         return base
-
-    def _store_soon(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self._start_storing)
-
-    def _start_storing(self) -> None:
-        self._timer = None
-        self._flushing = asyncio.create_task(self._try_to_flush())
-
-    async def _try_to_flush(self) -> None:
-        try:
-            await self.flush()
-        except Exception as error:
-            logger.warning("Not stored yet: %s", error)  # the turn's own flush tries again, and says so if it fails
-
-    async def _store(self, pieces: Pieces, releases: bool) -> None:
-        values = {"thread_id": self._thread_id, "holder": self._holder, "lease": lease.LEASE, "releases": releases}
-        values["last_message"] = self._numbered.last
-        query = "WITH thread AS (" + lease.HOLD + ")" + STORE + "SELECT thread_id FROM thread"
-        if not await fetch(self._pool, query, values | pieces.as_parameters()):
-            values |= {"created_at": self._began, "checkpoint_id": pieces.newest()}
-            found = await fetch(self._pool, lease.LOST, values)
-            if not (found and found[0]["is_the_same"]):
-                raise ThreadDeleted()
-            if not found[0]["is_stored"]:  # else only the reply was lost
-                raise TurnOvertaken()
-        self._numbered.stored({number: len(row["data"]) for number, row in pieces.messages.items()})
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
@@ -300,7 +245,7 @@ class TurnSaver(AsyncPostgresSaver):
             return self.serde.dumps_typed(value)
         blob, new = self._numbered.dump(value)
         for number, typed in new.items():
-            self._pieces.add_message(number, typed)
+            self._writer.pieces.add_message(number, typed)
         return LIST, blob
 
     def _load_blobs(self, blob_values: list[tuple[bytes, bytes, bytes]]) -> dict[str, Any]:
