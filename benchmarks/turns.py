@@ -25,7 +25,7 @@ def early(bench: Bench) -> Iterator[Row]:
 async def _early(bench: Bench) -> list[Row]:
     here, seeds, shared = await Here(bench.database()).adopted(), Seeds(bench.database()), Shared(bench.database())
     sides: dict[str, Side] = {"floor": Floor(), "here": here, "shared": shared, "seeds": seeds}
-    times = bench.times(40)
+    times = bench.times(20)
     bench.say(f"the fifth turn, {times} times on each side, in turns")
     try:
         traced = await _fifth_turns(sides, times)
@@ -181,7 +181,7 @@ async def _at_300(bench: Bench, walk: Walk, seeds: Seeds, seeds_url: str) -> lis
 
 async def _at_500(bench: Bench, walk: Walk, early: Here) -> Row:
     await walk.reach(walk.scaled(500))
-    times = bench.times(40)
+    times = bench.times(20)
     bench.say(f"turn 500 and turn 5, {times} times each, in turns")
     late, soon = [], []
     for n in range(times):

@@ -204,9 +204,7 @@ class TurnSaver(AsyncPostgresSaver):
         for n, (channel, value) in enumerate(writes):
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
             typed = self.serde.dumps_typed(value)
-            self._writer.pieces.add_write(
-                place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed, stays=stays
-            )
+            pieces.add_write(place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed, stays=stays)
             self._numbered.said(value)
         self._writer.store_soon()
 
