@@ -21,6 +21,9 @@ from stateful_agent.serde import Serde
 Runs = list[list[int]]
 """The first and the last number of each run."""
 
+Place = tuple[str, str]
+"""Where a list is: the namespace and the channel."""
+
 LIST = "messages"
 """The type of a stored list of messages: its blob is its runs, as Postgres writes ranges, and a seal if encrypted."""
 
@@ -101,8 +104,7 @@ class Numbered:
         self._serde = serde
         self._began = memory.recall(thread_id).began
         self._messages = dict(memory.recall(thread_id).messages)
-        self._list: list[BaseMessage] = []  # as it was loaded or dumped last
-        self._runs: Runs = []
+        self._lists: dict[Place, tuple[list[BaseMessage], Runs]] = {}  # as they were loaded or dumped last
         self._doubtful: set[str | None] = set()
 
     def known(self) -> dict[str, Any]:
@@ -124,7 +126,7 @@ class Numbered:
         self._messages |= new
         self._memory.note(self.thread_id, began, new, size)
 
-    def load(self, blob: bytes) -> list[BaseMessage]:
+    def load(self, place: Place, blob: bytes) -> list[BaseMessage]:
         """The list of messages that is stored so. Whoever changes one of them changes no other turn's.
 
         Raises:
@@ -132,24 +134,22 @@ class Numbered:
         """
         try:
             runs = json.loads(f"[{unsealed(self._serde, blob)[1:-1]}]")
-            self._list = [_fresh_message(self._messages[n]) for first, last in runs for n in range(first, last + 1)]
+            messages = [_fresh_message(self._messages[n]) for first, last in runs for n in range(first, last + 1)]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._serde.changed() from None
-        self._runs, self._doubtful = runs, set()
-        return list(self._list)
+        self._lists[place] = (messages, runs)
+        return list(messages)
 
-    def dump(self, messages: list[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
+    def dump(self, place: Place, messages: list[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
         """A list of messages as it is stored, and what in it the thread does not hold yet: by number, serialised."""
         new: dict[int, tuple[str, bytes]] = {}
-        runs: Runs = []
         held: dict[str | None, tuple[int, BaseMessage]] = {}
-        kept = len(self._list)
-        if messages[:kept] == self._list and not self._doubtful:  # it has only grown, as lists of messages do
-            runs = [list(run) for run in self._runs]
+        before, runs = self._lists.get(place, ([], []))
+        kept = len(before)
+        if messages[:kept] == before and before and not self._doubtful:  # it has only grown, as these lists do
+            runs = [list(run) for run in runs]
         else:
-            kept = 0
-            numbers = (n for first, last in self._runs for n in range(first, last + 1))
-            held = {message.id: (number, message) for number, message in zip(numbers, self._list, strict=True)}
+            kept, runs, held = 0, [], self._held()
         for message in messages[kept:]:
             number, same = held.get(message.id, (0, None))
             is_same = same is message and message.id not in self._doubtful
@@ -158,14 +158,22 @@ class Numbered:
                 self._messages[number] = _fresh_message(message)
                 new[number] = self._serde.of_message(number).dumps_typed(message)
             _extend(runs, number)
-        self._list, self._runs, self._doubtful = list(messages), runs, set()
+        self._lists[place] = (list(messages), runs)
         return sealed(self._serde, _as_multirange(runs)), new
 
     def said(self, value: Any) -> None:
-        """A step says this: a message in it that the list has already may have been changed in place."""
+        """A step says this: a message in it that a list has already may have been changed in place."""
         for message in value if isinstance(value, list) else [value]:
-            if any(message is listed for listed in self._list):
+            if any(message is listed for messages, _ in self._lists.values() for listed in messages):
                 self._doubtful.add(message.id)
+
+    def _held(self) -> dict[str | None, tuple[int, BaseMessage]]:
+        """The messages of all lists by their ids, with their numbers."""
+        held: dict[str | None, tuple[int, BaseMessage]] = {}
+        for messages, runs in self._lists.values():
+            numbers = (number for first, last in runs for number in range(first, last + 1))
+            held |= {message.id: (number, message) for number, message in zip(numbers, messages, strict=True)}
+        return held
 
     def stored(self, new: dict[int, int]) -> None:
         """New messages are on disk, by number, and take so many bytes there."""

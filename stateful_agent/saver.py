@@ -30,7 +30,7 @@ from stateful_agent.errors import (
 )
 from stateful_agent.lease import Leases
 from stateful_agent.messages import holds_result
-from stateful_agent.numbered import LIST, READ, Memory, Numbered, is_conversation
+from stateful_agent.numbered import LIST, READ, Memory, Numbered, Place, is_conversation
 from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
 from stateful_agent.writer import Writer
@@ -186,7 +186,8 @@ class TurnSaver(AsyncPostgresSaver):
             self.last_checkpoint_id = checkpoint["id"]
         for channel, version in (encrypted | new_versions).items():
             if channel in values and channel not in inline:
-                self._writer.pieces.add_blob(namespace, channel, version, self._dumped(values[channel]))
+                typed = self._dumped((namespace, channel), values[channel])
+                self._writer.pieces.add_blob(namespace, channel, version, typed)
         self._writer.pieces.add_checkpoint(
             namespace, parent, checkpoint | {"channel_values": inline}, self.serde.hide(noted)
         )
@@ -238,18 +239,20 @@ class TurnSaver(AsyncPostgresSaver):
         except psycopg.DataError:
             raise self.serde.changed() from None
 
-    def _dumped(self, value: Any) -> tuple[str, bytes]:
+    def _dumped(self, place: Place, value: Any) -> tuple[str, bytes]:
         if not is_conversation(value):
             return self.serde.dumps_typed(value)
-        blob, new = self._numbered.dump(value)
+        blob, new = self._numbered.dump(place, value)
         for number, typed in new.items():
             self._writer.pieces.add_message(number, typed)
         return LIST, blob
 
-    def _load_blobs(self, blob_values: list[tuple[bytes, bytes, bytes]]) -> dict[str, Any]:
-        lists = {channel.decode(): blob for channel, kind, blob in blob_values or () if kind == LIST.encode()}
-        others = [row for row in blob_values or () if row[0].decode() not in lists]
-        return super()._load_blobs(others) | {channel: self._numbered.load(blob) for channel, blob in lists.items()}
+    def _values(self, row: dict[str, Any]) -> dict[str, Any]:
+        namespace, blobs = row["checkpoint_ns"], row["channel_values"] or ()
+        lists = {channel.decode(): blob for channel, kind, blob in blobs if kind == LIST.encode()}
+        others = [blob for blob in blobs if blob[0].decode() not in lists]
+        loaded = {channel: self._numbered.load((namespace, channel), blob) for channel, blob in lists.items()}
+        return self._load_blobs(others) | loaded
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """As LangGraph's, in a third of the characters: each checkpoint holds many."""
@@ -260,7 +263,7 @@ class TurnSaver(AsyncPostgresSaver):
         checkpoint = row["checkpoint"]
         if any(value is not None for value in checkpoint["channel_values"].values()):
             self.serde.check_plain()
-        checkpoint["channel_values"] = checkpoint["channel_values"] | self._load_blobs(row["channel_values"])
+        checkpoint["channel_values"] = checkpoint["channel_values"] | self._values(row)
         thread_id, namespace, parent = row["thread_id"], row["checkpoint_ns"], row["parent_checkpoint_id"]
         return CheckpointTuple(
             at(thread_id, row["checkpoint_id"], namespace),

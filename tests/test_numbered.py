@@ -192,14 +192,23 @@ def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
 
 
 def test_a_list_that_shrinks_and_changes() -> None:
-    serde, memory = Serde(Settings()), Memory()
+    serde, memory, here = Serde(Settings()), Memory(), ("", "messages")
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
     thread = Numbered(memory, serde, "t")
-    assert thread.dump([one, two])[0] == b"{[1,2]}"
-    assert thread.dump([one, two, three]) == (b"{[1,3]}", {3: serde.dumps_typed(three)})
-    assert thread.dump([two, three]) == (b"{[2,3]}", {})
-    assert thread.dump([three, two]) == (b"{[3,3],[2,2]}", {})
-    assert thread.dump([three, HumanMessage("TWO", id="two")])[0] == b"{[3,4]}"
-    assert [message.content for message in thread.load(b"{[3,4],[1,1]}")] == ["three", "TWO", "one"]
+    assert thread.dump(here, [one, two])[0] == b"{[1,2]}"
+    assert thread.dump(here, [one, two, three]) == (b"{[1,3]}", {3: serde.dumps_typed(three)})
+    assert thread.dump(here, [two, three]) == (b"{[2,3]}", {})
+    assert thread.dump(here, [three, two]) == (b"{[3,3],[2,2]}", {})
+    assert thread.dump(here, [three, HumanMessage("TWO", id="two")])[0] == b"{[3,4]}"
+    assert [message.content for message in thread.load(here, b"{[3,4],[1,1]}")] == ["three", "TWO", "one"]
     with pytest.raises(Unreadable):
-        thread.load(b"{[1,9]}")
+        thread.load(here, b"{[1,9]}")
+
+
+def test_lists_side_by_side_share_their_messages() -> None:
+    one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
+    thread = Numbered(Memory(), Serde(Settings()), "t")
+    assert thread.dump(("", "messages"), [one, two])[0] == b"{[1,2]}"
+    assert thread.dump(("inner", "messages"), [two])[0] == b"{[2,2]}"
+    assert thread.dump(("inner", "messages"), [two, three])[0] == b"{[2,3]}"
+    assert thread.dump(("", "messages"), [one, two, three])[0] == b"{[1,3]}"
