@@ -1,4 +1,4 @@
-"""Measure what this project costs, beside the seeds' design and LangGraph itself, in one run."""
+"""Measure what this project costs, beside the notebooks' design and LangGraph itself, in one run."""
 
 import argparse
 import signal
@@ -27,8 +27,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 NOTES = [
     f"All sides run the same graph on a model that answers at once: a question of {len(QUESTION)} B, an answer of "
     f"{len(ANSWER)} B in {TOKENS} tokens. Postgres runs beside them, as it comes, on the same cores.",
-    "floor: LangGraph with `InMemorySaver`; shared saver: with one `PostgresSaver(pool)`; the seeds' design: "
-    "[seeds.py](seeds.py).",
+    "floor: LangGraph with `InMemorySaver`; shared saver: with one `PostgresSaver(pool)`; the notebooks' design: "
+    "[notebook.py](notebook.py).",
     "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "
     "its quartiles in brackets. tracing on: each turn is a trace in an MLflow store in SQLite, as `make serve` has it.",
 ]

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from benchmarks import load
 from benchmarks.bench import Bench
 from benchmarks.report import Row, ratios, spread
-from benchmarks.serving import Served, has_workers, seeds_served, served
-from benchmarks.sides import Seeds
+from benchmarks.serving import Served, has_workers, notebook_served, served
+from benchmarks.sides import Notebook
 
 WORKERS = 2
 CONNECTIONS = 10
@@ -41,29 +41,35 @@ def streams(bench: Bench) -> Iterator[Row]:
 
 
 def throughput(bench: Bench) -> Iterator[Row]:
-    """Turns per second, here and by the seeds' design behind MLflow's own server."""
+    """Turns per second, here and by the notebooks' design behind MLflow's own server."""
     workers, words = _workers()
     seconds = bench.seconds(6)
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "throughput", workers=workers))
         settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.store()}
-        seeds = stack.enter_context(seeds_served(bench.folder / "seeds", workers=WORKERS, environment=settings))
-        rates: dict[Served, list[float]] = {here: [], seeds: []}
+        notebook = stack.enter_context(
+            notebook_served(bench.folder / "notebook", workers=WORKERS, environment=settings)
+        )
+        rates: dict[Served, list[float]] = {here: [], notebook: []}
         bench.say(f"32 clients for {seconds:.0f} s, three times on each side, in turns")
         for n in range(4):
             for server in rates:
-                _settle([here, seeds])
+                _settle([here, notebook])
                 for_so_long = ("--seconds", seconds if n else 1, "--name", f"round {n}")
                 rates[server].append(load.run("turns", server.url, *for_so_long)["per_second"])
-    ours, theirs = rates[here][1:], rates[seeds][1:]
+    ours, theirs = rates[here][1:], rates[notebook][1:]
     times = ratios(ours, theirs)
     yield Row(
-        "turns/s of 32 clients over HTTP, to the seeds' design behind MLflow's `AgentServer` with two workers",
+        "turns/s of 32 clients over HTTP, to the notebooks' design behind MLflow's `AgentServer` with two workers",
         f"{times}; {statistics.median(ours):.0f} to {statistics.median(theirs):.0f} turns/s",
         f"{words}; 3 pairs of {seconds:.0f} s, threads of ten turns; tracing on, on both sides",
         "at least 5 times",
         times.median >= 5,
-        {"ratio": times.median, "per_second": statistics.median(ours), "seeds_per_second": statistics.median(theirs)},
+        {
+            "ratio": times.median,
+            "per_second": statistics.median(ours),
+            "notebook_per_second": statistics.median(theirs),
+        },
     )
 
 
@@ -182,7 +188,7 @@ def _percent(ratio: float) -> str:
 
 def _with_tables(bench: Bench) -> str:
     url = bench.database()
-    Seeds(url).close()
+    Notebook(url).close()
     return url
 
 

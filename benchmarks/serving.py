@@ -1,4 +1,4 @@
-"""The servers that a run measures: the logged model as users serve it, and the seeds' design behind MLflow's."""
+"""The servers that a run measures: the logged model as users serve it, and the notebooks' design behind MLflow's."""
 
 import functools
 import http.client
@@ -93,9 +93,9 @@ def served(model: str, folder: Path, *, environment: dict[str, str], workers: in
 
 
 @contextmanager
-def seeds_served(folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
-    """Serve the seeds' design, until it has answered."""
-    command = [sys.executable, "-m", "benchmarks.seeds", "--workers", str(workers)]
+def notebook_served(folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
+    """Serve the notebooks' design, until it has answered."""
+    command = [sys.executable, "-m", "benchmarks.notebook", "--workers", str(workers)]
     with _running(command, ROOT, folder, environment) as server:
         yield server
 

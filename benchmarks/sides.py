@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from agent import LangGraphResponsesAgent
 from benchmarks.instant import QUESTION, graph
-from benchmarks.seeds import SeedsAgent
+from benchmarks.notebook import NotebookAgent
 from stateful_agent.settings import Settings
 
 MODES: list[Any] = ["messages", "updates"]
@@ -79,13 +79,13 @@ class Here:
         self.agent.predict(request(thread_id))
 
 
-class Seeds:
+class Notebook:
     """The design that this project started from."""
 
     def __init__(self, url: str) -> None:
         with PostgresSaver.from_conn_string(url) as saver:
             saver.setup()
-        self.agent = SeedsAgent(url)
+        self.agent = NotebookAgent(url)
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
         """A turn, heard token by token. Its caller does not learn the checkpoint's id."""

@@ -11,7 +11,7 @@ from benchmarks.bench import Bench, alone, median_of, untraced
 from benchmarks.instant import ANSWER, QUESTION, TEXT_PER_TURN, Instant
 from benchmarks.postgres import bytes_held, bytes_on_disk
 from benchmarks.report import Row, ms, ratios, spread
-from benchmarks.sides import Floor, Here, Seeds, Shared, Side
+from benchmarks.sides import Floor, Here, Notebook, Shared, Side
 
 SETTLE = 0.03
 """Seconds that what a turn leaves behind has to end, before the next is measured."""
@@ -23,8 +23,12 @@ def early(bench: Bench) -> Iterator[Row]:
 
 
 async def _early(bench: Bench) -> list[Row]:
-    here, seeds, shared = await Here(bench.database()).adopted(), Seeds(bench.database()), Shared(bench.database())
-    sides: dict[str, Side] = {"floor": Floor(), "here": here, "shared": shared, "seeds": seeds}
+    here, notebook, shared = (
+        await Here(bench.database()).adopted(),
+        Notebook(bench.database()),
+        Shared(bench.database()),
+    )
+    sides: dict[str, Side] = {"floor": Floor(), "here": here, "shared": shared, "notebook": notebook}
     times = bench.times(20)
     bench.say(f"the fifth turn, {times} times on each side, in turns")
     try:
@@ -33,14 +37,14 @@ async def _early(bench: Bench) -> list[Row]:
             plain = await _fifth_turns({name: sides[name] for name in ("floor", "here")}, times)
     finally:
         await here.agent.aclose()
-        seeds.close()
+        notebook.close()
         shared.close()
 
     rows = []
     for name, goal, what in (
         ("here", 1.5, "own cost of a turn, at turn 5, to the floor"),
         ("shared", 0, "the same for one shared saver"),
-        ("seeds", 0, "the same for the seeds' design"),
+        ("notebook", 0, "the same for the notebooks' design"),
     ):
         ratio = ratios(traced[name], traced["floor"])
         rows.append(
@@ -83,13 +87,13 @@ def lengths(bench: Bench) -> Iterator[Row]:
 
 
 async def _lengths(bench: Bench) -> list[Row]:
-    url, seeds_url = bench.database(), bench.database()
-    here, early, seeds = await Here(url).adopted(), await Here(bench.database()).adopted(), Seeds(seeds_url)
+    url, notebook_url = bench.database(), bench.database()
+    here, early, notebook = await Here(url).adopted(), await Here(bench.database()).adopted(), Notebook(notebook_url)
     walk = Walk(bench, here, url)
     try:
         at_10 = await walk.bytes_per_turn(10)
         at_100 = await walk.bytes_per_turn(100)
-        rows = [*await _at_300(bench, walk, seeds, seeds_url), await _at_500(bench, walk, early)]
+        rows = [*await _at_300(bench, walk, notebook, notebook_url), await _at_500(bench, walk, early)]
         at_1000 = await walk.bytes_per_turn(1000)
         growth = at_1000 / at_10
         rows.append(
@@ -106,7 +110,7 @@ async def _lengths(bench: Bench) -> list[Row]:
     finally:
         await here.agent.aclose()
         await early.agent.aclose()
-        seeds.close()
+        notebook.close()
     return rows
 
 
@@ -145,36 +149,37 @@ class Walk:
         return (bytes_held(self.url) - before) / (self.turns - began)
 
 
-async def _at_300(bench: Bench, walk: Walk, seeds: Seeds, seeds_url: str) -> list[Row]:
+async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: str) -> list[Row]:
     turns = walk.scaled(300)
     await walk.reach(turns)
     text = turns * TEXT_PER_TURN
     held, disk = bytes_held(walk.url) / text, bytes_on_disk(walk.url) / text
-    bench.say(f"the seeds' design: {turns} turns without the reading of history, then 3 with it")
+    bench.say(f"the notebooks' design: {turns} turns without the reading of history, then 3 with it")
     with untraced():
-        await _grow(seeds, walk.thread_id, turns)
-    seeds_held, seeds_disk = bytes_held(seeds_url) / text, bytes_on_disk(seeds_url) / text
+        await _grow(notebook, walk.thread_id, turns)
+    notebook_held, notebook_disk = bytes_held(notebook_url) / text, bytes_on_disk(notebook_url) / text
     ours, theirs = [], []
     for _ in range(3):
         ours.append((await alone(walk.turn))[0])
-        theirs.append((await alone(lambda: seeds.turn(walk.thread_id)))[0])
+        theirs.append((await alone(lambda: notebook.turn(walk.thread_id)))[0])
     times = ratios(theirs, ours)
     return [
         Row(
-            "a turn of the seeds' design to one here, at turn 300",
+            "a turn of the notebooks' design to one here, at turn 300",
             f"{times.median:.0f} ({times.low:.0f} to {times.high:.0f}); {ms(theirs):.0f} to {ms(ours):.1f} ms",
             "3 pairs, each turn alone; tracing on",
             "at least 500",
             times.median >= 500,
-            {"ratio": times.median, "ms": ms(ours), "seeds_ms": ms(theirs)},
+            {"ratio": times.median, "ms": ms(ours), "notebook_ms": ms(theirs)},
         ),
         Row(
             "bytes stored by 300 turns, to their text",
-            f"{held:.1f} times, on disk with indexes {disk:.1f}; the seeds' design {seeds_held:.0f}, {seeds_disk:.0f}",
+            f"{held:.1f} times, on disk with indexes {disk:.1f}; "
+            f"the notebooks' design {notebook_held:.0f}, {notebook_disk:.0f}",
             "what all columns of all rows hold before compression; on disk the text, one letter repeated, compresses",
             "at most 5 times",
             held <= 5,
-            {"held": held, "on_disk": disk, "seeds_held": seeds_held, "seeds_on_disk": seeds_disk},
+            {"held": held, "on_disk": disk, "notebook_held": notebook_held, "notebook_on_disk": notebook_disk},
         ),
     ]
 

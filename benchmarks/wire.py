@@ -13,7 +13,7 @@ import psycopg
 from benchmarks.bench import Bench, alone
 from benchmarks.proxy import Counts, Proxy
 from benchmarks.report import Row, ratios, spread
-from benchmarks.sides import Here, Seeds, Shared, Side
+from benchmarks.sides import Here, Notebook, Shared, Side
 
 ROUND_TRIP = 0.005
 THREADS = 32
@@ -30,28 +30,28 @@ async def _counts(bench: Bench) -> list[Row]:
     times = bench.times(9)
     bench.say(f"statements and round trips of {times} turns on each side")
     with Proxy(bench.database()) as ours, Proxy(bench.database()) as theirs, Proxy(bench.database()) as others:
-        here, seeds, shared = await Here(ours.url).adopted(), Seeds(theirs.url), Shared(others.url)
+        here, notebook, shared = await Here(ours.url).adopted(), Notebook(theirs.url), Shared(others.url)
         try:
             turn, first = await count_turn(here, ours, times)
-            seeds_turn, seeds_first = await count_turn(seeds, theirs, times)
+            notebook_turn, notebook_first = await count_turn(notebook, theirs, times)
             shared_turn, shared_first = await count_turn(shared, others, times)
         finally:
             await here.agent.aclose()
-            seeds.close()
+            notebook.close()
             shared.close()
     return [
         Row(
             "statements and round trips of a one-step turn",
-            f"{_words(turn)}; the seeds' design {_words(seeds_turn)}, one shared saver {_words(shared_turn)}",
+            f"{_words(turn)}; the notebooks' design {_words(notebook_turn)}, one shared saver {_words(shared_turn)}",
             f"counted by a proxy that reads the messages of Postgres' protocol; median of {times} turns; tracing on",
-            "at most half the seeds'",
-            2 * turn.statements <= seeds_turn.statements and 2 * turn.round_trips <= seeds_turn.round_trips,
+            "at most half the notebooks'",
+            2 * turn.statements <= notebook_turn.statements and 2 * turn.round_trips <= notebook_turn.round_trips,
             {"statements": turn.statements, "round_trips": turn.round_trips}
-            | {"seeds_statements": seeds_turn.statements, "seeds_round_trips": seeds_turn.round_trips},
+            | {"notebook_statements": notebook_turn.statements, "notebook_round_trips": notebook_turn.round_trips},
         ),
         Row(
             "of these, up to the first token",
-            f"{_words(first)}; the seeds' design {_words(seeds_first)}, one shared saver {_words(shared_first)}",
+            f"{_words(first)}; the notebooks' design {_words(notebook_first)}, one shared saver {_words(shared_first)}",
             f"the same, when the first token of a turn arrives; median of {times} turns; tracing on",
             "at most 2",
             max(first.statements, first.round_trips) <= 2,

@@ -4,7 +4,7 @@ A pool's connection for the whole request, a saver and a compiled graph around i
 turn to learn the new checkpoint's id. What the page leaves out is filled in as its notebook does it, with the pool's
 defaults. The notebook's `mlflow.langchain.autolog()` is left out, in its favour.
 
-    python -m benchmarks.seeds --port PORT --workers N    serves it, at $DATABASE_URL, behind MLflow's `AgentServer`
+    python -m benchmarks.notebook --port PORT --workers N    serves it, at $DATABASE_URL, behind MLflow's `AgentServer`
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from psycopg_pool import ConnectionPool
 from benchmarks.instant import graph
 
 
-class SeedsAgent(ResponsesAgent):
+class NotebookAgent(ResponsesAgent):
     """The page's `LangGraphResponsesAgent`."""
 
     def __init__(self, url: str) -> None:
@@ -91,7 +91,7 @@ class SeedsAgent(ResponsesAgent):
         return graph().compile(checkpointer=PostgresSaver(connection))
 
 
-def serve(agent: SeedsAgent) -> AgentServer:
+def serve(agent: NotebookAgent) -> AgentServer:
     """MLflow's server around the agent, on threads: called directly, each turn would hold up all others."""
 
     @invoke()
@@ -103,7 +103,7 @@ def serve(agent: SeedsAgent) -> AgentServer:
 
 def application() -> Any:
     """What each of uvicorn's workers runs."""
-    return serve(SeedsAgent(os.environ["DATABASE_URL"])).app
+    return serve(NotebookAgent(os.environ["DATABASE_URL"])).app
 
 
 if __name__ == "__main__":
@@ -115,4 +115,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    uvicorn.run("benchmarks.seeds:application", factory=True, port=args.port, workers=args.workers, log_level="warning")
+    uvicorn.run(
+        "benchmarks.notebook:application", factory=True, port=args.port, workers=args.workers, log_level="warning"
+    )
