@@ -127,9 +127,9 @@ class TurnSaver(AsyncPostgresSaver):
             raise CheckpointNotFound(param="checkpoint_id")
         if row is None:
             raise ThreadNotFound(param="thread_id")
-        numbered.learn(row["created_at"], row["unknown"])
         numbered.last = row["messages"]
         self._writer = Writer(self._pool, self._holder, row["created_at"], numbered)
+        numbered.learn(row["created_at"], row["unknown"])
         if row["head"]:
             self._head = row["head"]
             lease.follow(self._head)

@@ -11,14 +11,13 @@ import os
 import sys
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from stateful_agent.app import create_app
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +44,13 @@ EOF
 """
 
 
-def served(model: str, address: str, announced: Any) -> FastAPI:
+def served(model: str, address: str, announced: Any) -> "FastAPI":
     """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
+    # Seconds of imports, which the process that only watches over the workers need not wait for.
+    import mlflow
+
+    from stateful_agent.app import create_app
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
     # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
     os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
@@ -80,6 +84,8 @@ def start_tracing() -> None:
     it, and the turns of the first two seconds are not traced. Where traces go is looked up once: MLflow would ask its
     store again for each turn, and hold up all the others.
     """
+    import mlflow
+
     name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     try:
         if name or experiment_id:
