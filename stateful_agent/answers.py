@@ -171,8 +171,12 @@ class Answers:
         while True:
             if running := self._journal.running.get(response_id):
                 async for batch in running.follow(after, self._silence):
+                    if isinstance(running.error, AlreadyAnswered):  # it runs elsewhere: this was one more attempt at it
+                        break
                     yield batch
-                return
+                else:
+                    return
+                kept = await self._journal.read(response_id, after)
             if kept.events or clock() - told_at > self._silence:
                 after = kept.events[-1]["sequence_number"] if kept.events else after
                 told_at = clock()

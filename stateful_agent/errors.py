@@ -236,12 +236,14 @@ class Misconfigured(AgentError):
 
 
 def error_of(fields: dict[str, Any]) -> AgentError:
-    """The error that `as_dict` says in JSON."""
+    """The error of another request for the same turn, as `as_dict` says it in JSON."""
     kinds = [AgentError]
     for kind in kinds:
         kinds += kind.__subclasses__()
     named = (kind for kind in kinds if kind.code == fields["code"])
-    return next(named, AgentError)(fields["message"], param=fields["param"])
+    error = next(named, AgentError)(fields["message"], param=fields["param"])
+    error.should_retry = False  # that would join the same turn
+    return error
 
 
 def typed(error: Exception, *, is_stored: bool = False) -> AgentError:

@@ -143,11 +143,11 @@ class Numbered:
     def dump(self, place: Place, messages: list[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
         """A list of messages as it is stored, and what in it the thread does not hold yet: by number, serialised."""
         new: dict[int, tuple[str, bytes]] = {}
-        held: dict[str | None, tuple[int, BaseMessage]] = {}
         before, runs = self._lists.get(place, ([], []))
         kept = len(before)
-        if messages[:kept] == before and before and not self._doubtful:  # it has only grown, as these lists do
+        if before and messages[:kept] == before and not self._doubtful:  # it has only grown, as these lists do
             runs = [list(run) for run in runs]
+            held = self._held() if len(self._lists) > 1 else {}
         else:
             kept, runs, held = 0, [], self._held()
         for message in messages[kept:]:

@@ -310,5 +310,6 @@ class TestSlowModel:
         times = asyncio.run(scenario())
         print("first delta", max(first for first, _ in times), "complete", max(done for _, done in times))
         # One after the other they would take ten minutes: this tells a server that serialises from one that does not.
-        assert max(first for first, _ in times) < 5
-        assert max(done for _, done in times) < 15
+        # How fast it is, `make bench` says.
+        assert max(first for first, _ in times) < 15
+        assert max(done for _, done in times) < 30
