@@ -168,7 +168,7 @@ operation = st.tuples(
 
 
 @given(st.lists(operation, min_size=3, max_size=14))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sequence(make_agent: Callable[..., Any], operations: list[tuple[str, int, int]]) -> None:
     agent = make_agent(build_graph(Echo(), []))
     trees = [Tree(agent, f"thread {next(names)}")]
