@@ -27,7 +27,7 @@ Place = tuple[str, str]
 LIST = "messages"
 """The type of a stored list of messages: its blob is its runs, as Postgres writes ranges, and a seal if encrypted."""
 
-REMEMBERED_BYTES = 16 * 1024 * 1024
+REMEMBERED_BYTES = 4 * 1024 * 1024
 """How much of what is stored a process remembers. In memory it takes a few times as much."""
 
 # A checkpoint or the newest, as LangGraph reads it, and those of its messages that the process does not know.
