@@ -15,7 +15,8 @@ class Stream:
         body = json.dumps({"input": text, "stream": True, "custom_inputs": {"thread_id": thread_id}})
         self.events: list[Event] = []
         self._socket = socket.create_connection((place.hostname, place.port), timeout=30)
-        self._socket.sendall(f"POST /responses HTTP/1.0\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        head = f"POST /responses HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        self._socket.sendall(f"{head}\r\n\r\n{body}".encode())
         self._lines = self._socket.makefile()
 
     def until(self, kind: str) -> Event:
