@@ -5,7 +5,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import say
+from conftest import say, value
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from scripted import Scripted
@@ -88,3 +90,24 @@ def test_a_deleted_thread_does_not_come_back(make_agent: Make, database: str, ro
 def test_the_statement_that_takes_a_thread_is_parsed_once() -> None:
     """A longer one psycopg would parse again each time, for milliseconds."""
     assert len(TAKE) <= MAX_CACHED_STATEMENT_LENGTH
+
+
+def test_what_a_step_said_goes_with_the_next_checkpoint_but_the_results_of_calls_stay(
+    agent: Any, database: str
+) -> None:
+    """A replay does not run again what has a result."""
+
+    async def write() -> None:
+        _, saver = await agent.graph_on_disk()
+        await saver.take("t", begins=True, patience=1)
+        said: CheckpointMetadata = {"source": "loop", "step": 0, "parents": {}}
+        first = await saver.aput(at("t"), empty_checkpoint(), said, {})
+        await saver.aput_writes(first, [("messages", [AIMessage("hello")])], "words")
+        await saver.aput_writes(first, [("messages", [ToolMessage("sunny", tool_call_id="1")])], "result")
+        await saver.aput(first, empty_checkpoint(), said, {})
+        await saver.release()
+
+    agent.open()
+    agent.loop.run(write())
+    with psycopg.connect(database) as connection:
+        assert value(connection, "SELECT array_agg(task_id) FROM checkpoint_writes") == ["result"]
