@@ -8,8 +8,11 @@ import gc
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,16 +49,17 @@ EOF
 
 def served(model: str, address: str, announced: Any) -> "FastAPI":
     """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
-    # Seconds of imports, which the process that only watches over the workers need not wait for.
-    import mlflow
+    with interruptible():
+        # Seconds of imports, which the process that only watches over the workers need not wait for.
+        import mlflow
 
-    from stateful_agent.app import create_app
+        from stateful_agent.app import create_app
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
-    # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
-    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
-    mlflow.tracing.disable()  # until it is ready
-    agent: Any = mlflow.pyfunc.load_model(model, suppress_warnings=True).get_raw_model()
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
+        # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
+        os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
+        mlflow.tracing.disable()  # until it is ready
+        agent: Any = mlflow.pyfunc.load_model(model, suppress_warnings=True).get_raw_model()
     # What was imported stays for ever. Looking through it for garbage would hold up every stream, again and again.
     gc.collect()
     gc.freeze()
@@ -75,6 +79,18 @@ def served(model: str, address: str, announced: Any) -> "FastAPI":
             print(welcome, flush=True)
 
     return create_app(agent, ready)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ends the process at once if it is told to stop: uvicorn would first let it finish what it is at."""
+    on_int = signal.signal(signal.SIGINT, signal.default_int_handler)
+    on_term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, on_int)
+        signal.signal(signal.SIGTERM, on_term)
 
 
 def start_tracing() -> None:
@@ -121,16 +137,13 @@ def main() -> None:
         timeout_worker_healthcheck=30,
     )
     sockets = [config.bind_socket()]
-    server = uvicorn.Server(config)
     try:
         if args.workers > 1:
             Multiprocess(config, sockets).run()
         else:
-            server.run(sockets)
+            uvicorn.Server(config).run(sockets)
     except KeyboardInterrupt:
         pass
-    if not server.started and args.workers == 1:
-        sys.exit(1)
     print("Stopped.")
 
 

@@ -165,26 +165,31 @@ def with_agent(logged_model: str, agent_file: Path, folder: Path) -> str:
     return str(model)
 
 
-@contextmanager
-def serving(model: str, cwd: Path, port: int, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The server as `make serve` starts it, until it answers."""
+def start_server(model: str, cwd: Path, port: int, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+    """A server's process as `make serve` starts it; what it says goes to `server.log`."""
     command = [sys.executable, "-P", "-m", "stateful_agent.server", model, "--port", str(port), *options]
     env = os.environ | {"PYTHONPATH": f"{model}/code"} | environment
     with (cwd / "server.log").open("wb") as output:
-        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output)
-        try:
-            for _ in range(300):
-                if process.poll() is not None:
-                    break
-                try:
-                    httpx.get(f"http://127.0.0.1:{port}/health")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield process
-        finally:
-            process.terminate()
-            process.wait(20)
+        return subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output)
+
+
+@contextmanager
+def serving(model: str, cwd: Path, port: int, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that answers."""
+    process = start_server(model, cwd, port, *options, **environment)
+    try:
+        for _ in range(300):
+            if process.poll() is not None:
+                break
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/health")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def free_port() -> int:

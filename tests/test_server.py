@@ -12,7 +12,7 @@ import httpx
 import openai
 import psutil
 import pytest
-from conftest import ROOT, free_port, serving, with_agent
+from conftest import ROOT, free_port, serving, start_server, with_agent
 
 from stateful_agent.app import RESPONSES
 
@@ -244,9 +244,20 @@ def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with serving(logged_model, tmp_path, taken.getsockname()[1]) as process:
-            assert process.wait(30) != 0
+        assert start_server(logged_model, tmp_path, taken.getsockname()[1]).wait(30) != 0
     assert "Address already in use" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_model: str, tmp_path: Path) -> None:
+    process = start_server(logged_model, tmp_path, free_port(), "--workers", workers)
+    log = tmp_path / "server.log"
+    while "Loading" not in log.read_text():
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert log.read_text().splitlines()[1:] == ["Stopped."]
 
 
 def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> None:
