@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import id as checkpoint_ids
 from psycopg.rows import DictRow
 
 from stateful_agent.errors import AlreadyAnswered, KeyReused, ThreadBusy
+from stateful_agent.functions import TAKE
 from stateful_agent.retries import as_parameters, current_attempt
 from stateful_agent.storage import Pool, fetch
 
@@ -33,73 +34,6 @@ NO_TICKET = 2**63 - 1
 QUEUE_INTERVAL = 0.1
 """Seconds between two attempts of a turn that waits for another."""
 
-# A twin is another turn for the same call: named by the same key, or of the same words and not over yet; for a call
-# that is known to be a retry, also one that is over and whose caller did not hear it. The earlier one runs.
-# The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
-# `version` tells whether anything was written in between.
-TAKE: LiteralString = """
-    WITH known AS (
-        SELECT WHERE (
-            %(begins)s OR EXISTS (
-                SELECT FROM checkpoints
-                WHERE thread_id = %(thread_id)s AND checkpoint_ns = ''
-                    AND checkpoint_id = coalesce(%(checkpoint_id)s, checkpoint_id)
-            )
-        ) AND (
-            %(caller)s::text IS NULL
-            OR EXISTS (SELECT FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(caller)s)
-            OR NOT EXISTS (
-                SELECT FROM agent_threads WHERE thread_id = %(thread_id)s
-                UNION ALL SELECT FROM checkpoints WHERE thread_id = %(thread_id)s
-            )
-        )
-    ), twin AS (
-        SELECT response_id, digest = %(digest)s AS is_same FROM agent_turns AS turn
-        WHERE holder <> %(holder)s AND (
-            response_id = %(response_id)s
-            OR thread_id = %(thread_id)s AND digest = %(digest)s AND (
-                %(is_retry)s AND NOT is_delivered
-                OR EXISTS (
-                    SELECT FROM agent_threads
-                    WHERE thread_id = %(thread_id)s AND holder = turn.holder AND held_until > clock_timestamp()
-                )
-                OR EXISTS (SELECT FROM agent_waiting WHERE holder = turn.holder AND waits_until > clock_timestamp())
-            )
-        ) AND NOT EXISTS (
-            SELECT FROM agent_turns AS own
-            WHERE own.holder = %(holder)s AND (own.began_at, own.response_id) < (turn.began_at, turn.response_id)
-        )
-        ORDER BY began_at DESC LIMIT 1
-    ), taken AS (
-        INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
-        SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s
-        FROM known
-        WHERE NOT EXISTS (
-            SELECT FROM agent_waiting
-            WHERE thread_id = %(thread_id)s AND ticket < %(ticket)s AND waits_until > clock_timestamp()
-        ) AND NOT EXISTS (SELECT FROM twin)
-        ON CONFLICT (thread_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
-        WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
-            AND (%(caller)s::text IS NULL OR thread.owner = %(caller)s)
-        RETURNING version, created_at, messages
-    ), noted AS (
-        INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
-        SELECT
-            %(response_id)s, %(thread_id)s, %(holder)s, %(digest)s,
-            clock_timestamp() + %(lease)s
-        FROM taken WHERE %(response_id)s::text IS NOT NULL
-        ON CONFLICT (response_id) DO NOTHING
-    )
-"""
-# A released lease keeps its holder's name, so that the statement can be said again after a broken connection.
-HOLD: LiteralString = """
-    UPDATE agent_threads
-    SET version = version + 1, updated_at = now(), messages = greatest(messages, %(last_message)s), held_until = CASE
-        WHEN %(releases)s THEN '-infinity' ELSE clock_timestamp() + %(lease)s
-    END
-    WHERE thread_id = %(thread_id)s AND holder = %(holder)s
-    RETURNING thread_id
-"""
 RELEASE: LiteralString = """
     UPDATE agent_threads SET held_until = '-infinity' WHERE thread_id = %(thread_id)s AND holder = %(holder)s
     RETURNING thread_id
@@ -143,11 +77,11 @@ class Leases:
         self._threads: dict[UUID, str] = {}
         self._beating: asyncio.Task[None] | None = None
 
-    async def take(self, query: LiteralString, values: dict[str, Any], patience: float) -> DictRow | None:
+    async def take(self, values: dict[str, Any], patience: float) -> DictRow | None:
         """Take a thread, when those who came before are done with it, and keep the lease until it is dropped.
 
-        `query` begins with `TAKE`; it selects all of `taken`, whether the thread `is_known`, and what else is to be
-        read, which no other turn has changed then. Returns its row; `None` if the thread is not known.
+        Returns the row of `TAKE`, whose parameters the `values` are: what is read there no other turn has changed
+        since; `None` if the thread is not known.
 
         Raises:
             ThreadBusy: others took all of `patience`, in seconds.
@@ -160,7 +94,7 @@ class Leases:
         deadline = clock() + patience
         try:
             while True:
-                [row] = await fetch(self.pool, query, values)
+                [row] = await fetch(self.pool, TAKE.call, values)
                 if not row["is_known"]:
                     return None
                 if row["twin"] is not None:

@@ -1,40 +1,7 @@
-"""What a turn adds to LangGraph's tables, gathered to be stored as one statement."""
+"""What a turn adds to its thread, gathered to be stored as one statement."""
 
 import json
-from typing import Any, LiteralString
-
-# LangGraph stores a task's results once, but replaces what it says about the task itself: those have an idx < 0.
-STORE: LiteralString = """, blob AS (
-    INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
-    SELECT thread_id, ns, channel, version, type, (%(data)b::bytea[])[data]
-    FROM thread, json_to_recordset(%(blobs)s::json)
-        AS piece (ns text, channel text, version text, type text, data int)
-    ON CONFLICT DO NOTHING
-), message AS (
-    INSERT INTO agent_messages (thread_id, number, type, blob)
-    SELECT thread_id, number, type, (%(data)b::bytea[])[data]
-    FROM thread, json_to_recordset(%(messages)s::json) AS piece (number int, type text, data int)
-    ON CONFLICT DO NOTHING
-), task_write AS (
-    INSERT INTO checkpoint_writes
-        (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
-    SELECT thread_id, ns, checkpoint_id, task_id, task_path, idx, channel, type, (%(data)b::bytea[])[data]
-    FROM thread, json_to_recordset(%(writes)s::json)
-        AS piece (ns text, checkpoint_id text, task_id text, task_path text, idx int,
-                  channel text, type text, data int)
-    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
-    SET channel = excluded.channel, type = excluded.type, blob = excluded.blob
-    WHERE excluded.idx < 0
-), checkpoint AS (
-    INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
-    SELECT thread_id, ns, checkpoint_id, parent, piece.checkpoint, metadata
-    FROM thread, json_to_recordset(%(checkpoints)s::json)
-        AS piece (ns text, checkpoint_id text, parent text, checkpoint jsonb, metadata jsonb)
-    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE
-    SET checkpoint = excluded.checkpoint, metadata = excluded.metadata
-)
-"""
-"""Comes after a common table expression `thread` with the thread's row, or none, and then nothing is stored."""
+from typing import Any
 
 
 class Pieces:

@@ -77,7 +77,7 @@ def attempting(attempt: Attempt | None) -> Iterator[None]:
 
 
 def as_parameters(attempt: Attempt | None) -> dict[str, Any]:
-    """What `lease.TAKE` wants to know of it."""
+    """What `functions.TAKE` wants to know of it."""
     if attempt is None:
         return {"response_id": None, "digest": None, "is_retry": False}
     return {"response_id": attempt.response_id, "digest": attempt.digest, "is_retry": attempt.is_retry}

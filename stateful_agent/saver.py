@@ -7,7 +7,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
@@ -34,25 +34,6 @@ from stateful_agent.numbered import LIST, READ, Memory, Numbered, Place, is_conv
 from stateful_agent.serde import Labels, Serde
 from stateful_agent.storage import Pool, fetch
 from stateful_agent.writer import Writer
-
-# In one line, as psycopg parses a statement of more than 4096 characters again whenever it is said.
-TAKE: LiteralString = " ".join(
-    (
-        lease.TAKE
-        + """
-    SELECT
-        taken.*,
-        twin.response_id AS twin, is_same,
-        (SELECT version FROM agent_threads WHERE thread_id = %(thread_id)s) AS version_seen,
-        EXISTS (SELECT FROM known) AS is_known,
-        (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = %(thread_id)s AND checkpoint_ns = '') AS head,
-        base.*
-    FROM (SELECT) AS turn LEFT JOIN taken ON true LEFT JOIN twin ON true LEFT JOIN LATERAL (
-    """
-        + READ.replace("WHERE thread_id", "WHERE taken.version IS NOT NULL AND thread_id", 1)
-        + ") AS base ON true"
-    ).split()
-)
 
 
 class TurnSaver(AsyncPostgresSaver):
@@ -122,7 +103,7 @@ class TurnSaver(AsyncPostgresSaver):
         values |= {"begins": begins, "caller": caller(), "holder": self._holder}
         numbered = self._open(thread_id)
         with self._changed_is_unreadable():
-            row = await self._leases.take(TAKE, values | numbered.known(), patience)
+            row = await self._leases.take(values | numbered.known(), patience)
         if row is None and checkpoint_id:
             raise CheckpointNotFound(param="checkpoint_id")
         if row is None:

@@ -1,4 +1,4 @@
-"""The tables that state lives in, LangGraph's and ours: made, brought up to date, checked.
+"""The tables that state lives in, LangGraph's and ours, and their functions: made, brought up to date, checked.
 
 All of them are in one schema, the first of the role's search_path. A change is one transaction: another process
 waits for it and then finds it done, and one that is killed half-way has changed nothing.
@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow
 
 from stateful_agent.errors import Misconfigured
+from stateful_agent.functions import FUNCTIONS, Function
 
 Connection = psycopg.AsyncConnection[DictRow]
 
@@ -127,6 +128,11 @@ MAY_WRITE = """
     SELECT bool_and(has_table_privilege(name, privilege))
     FROM unnest(%s::text[]) AS name, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS privilege
 """
+MAY_EXECUTE = """
+    SELECT bool_and(has_function_privilege(pg_proc.oid, 'EXECUTE'))
+    FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE nspname = %s AND proname = ANY (%s)
+"""
 COMMAND = "python log_and_deploy.py set-up-database"
 
 
@@ -176,10 +182,11 @@ async def ensure(connection: Connection, schema: str | None) -> None:
         f"read and write. As their owner, run: {COMMAND} --grant ROLE"
     )
     try:
-        if not _is_current(await _had(connection, home)):
+        if not _is_current(await _had(connection, home)) or await _lacking(connection, home):
             async with _one_at_a_time(connection):
                 await _migrate(connection, home)
-        if not await ask(connection, MAY_WRITE, TABLES):
+        names = [function.name for function in FUNCTIONS]
+        if not await ask(connection, MAY_WRITE, TABLES) or not await ask(connection, MAY_EXECUTE, home, names):
             raise not_ready
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
         raise not_ready from error
@@ -212,16 +219,17 @@ def grants(home: str, role: str) -> list[sql.Composed]:
     """What a role needs to run the agent on the tables in a schema."""
     forms: dict[LiteralString, list[str]] = {
         "GRANT USAGE ON SCHEMA {home} TO {role}": [],
-        "GRANT SELECT ON {tables} TO {role}": list(LEDGERS),
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role}": TABLES,
+        "GRANT SELECT ON {names} TO {role}": list(LEDGERS),
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role}": TABLES,
+        "GRANT EXECUTE ON FUNCTION {names} TO {role}": [function.name for function in FUNCTIONS],
     }
     return [
         sql.SQL(form).format(
             home=sql.Identifier(home),
-            tables=sql.SQL(", ").join(sql.Identifier(home, table) for table in tables),
+            names=sql.SQL(", ").join(sql.Identifier(home, name) for name in names),
             role=sql.Identifier(role),
         )
-        for form, tables in forms.items()
+        for form, names in forms.items()
     ]
 
 
@@ -266,6 +274,15 @@ async def _had(connection: Connection, home: str) -> dict[str, int]:
     return had
 
 
+async def _lacking(connection: Connection, home: str) -> list[Function]:
+    """The functions that are not there."""
+    is_there = """
+        SELECT 1 FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+        WHERE nspname = %s AND proname = %s
+    """
+    return [function for function in FUNCTIONS if not await ask(connection, is_there, home, function.name)]
+
+
 def _is_current(had: dict[str, int]) -> bool:
     """Whether they have had all that this version knows; a later version may have added more."""
     return all(had[ledger] >= len(migrations) for ledger, migrations in LEDGERS.items())
@@ -282,6 +299,8 @@ async def _migrate(connection: Connection, home: str) -> list[str]:
         for v in range(had[ledger], len(migrations)):
             await connection.execute(sql.SQL(migrations[v].replace("CONCURRENTLY", "")))
             await connection.execute(sql.SQL("INSERT INTO {} (v) VALUES (%s)").format(sql.Identifier(ledger)), (v,))
+    for function in await _lacking(connection, home):
+        await connection.execute(function.definition)
     state = "were current" if _is_current(had) else "are up to date now" if any(had.values()) else "were created"
     done = [f"The tables in schema {home} {state}."]
     broken = await (await connection.execute(INVALID_INDEXES, (TABLES,))).fetchall()

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from stateful_agent import lease
 from stateful_agent.errors import ThreadDeleted, TurnOvertaken
+from stateful_agent.functions import STORE
 from stateful_agent.numbered import Numbered
-from stateful_agent.pieces import STORE, Pieces
+from stateful_agent.pieces import Pieces
 from stateful_agent.storage import Pool, fetch
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,7 @@ class Writer:
     async def _store(self, pieces: Pieces, releases: bool) -> None:
         thread = {"thread_id": self._messages.thread_id, "holder": self._holder}
         values = thread | {"lease": lease.LEASE, "releases": releases, "last_message": self._messages.last}
-        query = "WITH thread AS (" + lease.HOLD + ")" + STORE + "SELECT thread_id FROM thread"
-        if not await fetch(self._pool, query, values | pieces.as_parameters()):
+        if not await fetch(self._pool, STORE.call, values | pieces.as_parameters()):
             lost = thread | {"created_at": self._began, "checkpoint_id": pieces.newest()}
             found = await fetch(self._pool, lease.LOST, lost)
             if not (found and found[0]["is_the_same"]):

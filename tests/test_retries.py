@@ -141,6 +141,15 @@ class TestTheSameAtOnce:
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert len(model.heard) == 1
 
+    def test_those_that_wait_for_another_turn_are_one(self, urls: list[str], model: Scripted) -> None:
+        with ThreadPoolExecutor(9) as callers:
+            callers.submit(post, urls[0], text="before")
+            while not model.heard:
+                time.sleep(0.01)
+            answers = list(callers.map(post, [*urls, *urls, *urls, *urls]))
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert len(model.heard) == 2
+
     def test_other_words_wait_for_their_turn(self, urls: list[str]) -> None:
         with ThreadPoolExecutor(2) as callers:
             answers = list(callers.map(post, urls, ["t", "t"], ["one", "two"]))

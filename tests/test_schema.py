@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from stateful_agent import schema
 from stateful_agent.errors import Misconfigured, StorageUnavailable
+from stateful_agent.functions import Function
 from stateful_agent.settings import Settings
 from stateful_agent.storage import Storage
 
@@ -54,6 +55,7 @@ def tables(url: str, of_schema: str) -> set[str]:
 
 
 ALL = {*schema.TABLES, *schema.LEDGERS}
+FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
 INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
 
 
@@ -134,6 +136,13 @@ class TestSettingUp:
         assert "SF" in text_of(say(make_agent(), "Where am I going?", thread_id="t"))
         assert run(database, "SELECT mood FROM agent_threads") == [None]
 
+    def test_functions_of_another_version_come_beside_the_others(self, database: str, monkeypatch: Any) -> None:
+        there = set(run(database, FUNCTIONS))
+        other = Function("agent_take", "SELECT %(a)s", takes="a integer", returns="b integer")
+        monkeypatch.setattr(schema, "FUNCTIONS", [other])
+        use(database)
+        assert set(run(database, FUNCTIONS)) == there | {other.name}
+
     def test_tables_from_before_there_was_a_ledger(self, make_agent: Make, database: str) -> None:
         say(make_agent(), "I'm headed to SF!", thread_id="t")
         run(database, "DROP TABLE agent_migrations")
@@ -191,10 +200,22 @@ class TestARoleThatMayOnlyReadAndWriteRows:
         with pytest.raises(Misconfigured, match="older than this version needs"):
             say(make_agent(database_url=as_role(database, writer)), "hello")
 
-    @pytest.mark.parametrize("lacking", ["SELECT ON checkpoint_migrations", "DELETE ON checkpoint_blobs"])
+    def test_where_functions_are_not_everybodys(self, make_agent: Make, empty: str, writer: str) -> None:
+        run(empty, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+        set_up(empty, role=writer)
+        say(make_agent(database_url=as_role(empty, writer)), "hello")
+
+    @pytest.mark.parametrize(
+        "lacking",
+        [
+            "SELECT ON checkpoint_migrations",
+            "DELETE ON checkpoint_blobs",
+            "EXECUTE ON ALL FUNCTIONS IN SCHEMA public",
+        ],
+    )
     def test_that_may_not_all_of_it(self, make_agent: Make, database: str, writer: str, lacking: str) -> None:
         set_up(database, role=writer)
-        run(database, f"REVOKE {lacking} FROM writer")
+        run(database, f"REVOKE {lacking} FROM writer, PUBLIC")
         with pytest.raises(Misconfigured, match="--grant"):
             say(make_agent(database_url=as_role(database, writer)), "hello")
 
