@@ -25,8 +25,9 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "tracing": served.tracing,
 }
 NOTES = [
-    f"All sides run the same graph on a model that answers at once: a question of {len(QUESTION)} B, an answer of "
-    f"{len(ANSWER)} B in {TOKENS} tokens. Postgres runs beside them, as it comes, on the same cores.",
+    "All sides run a graph of the same shape on a model that answers at once: a question of "
+    f"{len(QUESTION)} B, an answer of {len(ANSWER)} B in {TOKENS} tokens. Postgres runs beside them, as it comes, on "
+    "the same cores.",
     "floor: LangGraph with `InMemorySaver`; shared saver: with one `PostgresSaver(pool)`; the notebooks' design: "
     "[notebook.py](notebook.py).",
     "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "

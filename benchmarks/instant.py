@@ -12,7 +12,8 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langgraph.graph import MessagesState, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from mlflow.models import set_model
 
 from agent import LangGraphResponsesAgent
@@ -58,8 +59,32 @@ def pieces() -> Iterator[ChatGenerationChunk]:
 
 
 def graph() -> StateGraph[MessagesState, ModelSettings]:
-    """The graph that all sides run."""
-    return build_graph(Instant(seconds=float(os.environ.get("ANSWER_SECONDS", "0"))), [])
+    """The graph that is run asynchronously."""
+    return build_graph(_model(), [])
+
+
+def plain_graph() -> StateGraph[MessagesState]:
+    """The same for the sides that are not asynchronous."""
+    model = _model()
+
+    def call_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    def run_tools(state: MessagesState) -> str:
+        last = state["messages"][-1]
+        return "tools" if isinstance(last, AIMessage) and last.tool_calls else END
+
+    plain = StateGraph(MessagesState)
+    plain.add_node("model", call_model)
+    plain.add_node("tools", ToolNode([]))
+    plain.add_edge(START, "model")
+    plain.add_conditional_edges("model", run_tools, ["tools", END])
+    plain.add_edge("tools", "model")
+    return plain
+
+
+def _model() -> Instant:
+    return Instant(seconds=float(os.environ.get("ANSWER_SECONDS", "0")))
 
 
 set_model(LangGraphResponsesAgent(graph))

@@ -27,7 +27,7 @@ from mlflow.types.responses import (
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from benchmarks.instant import graph
+from benchmarks.instant import plain_graph
 
 
 class NotebookAgent(ResponsesAgent):
@@ -88,7 +88,7 @@ class NotebookAgent(ResponsesAgent):
             return history
 
     def _graph(self, connection: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
-        return graph().compile(checkpointer=PostgresSaver(connection))
+        return plain_graph().compile(checkpointer=PostgresSaver(connection))
 
 
 def serve(agent: NotebookAgent) -> AgentServer:

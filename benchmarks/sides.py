@@ -1,6 +1,7 @@
 """What is compared: this project, the design that it started from, and LangGraph itself with two of its savers.
 
-All run the same graph on the same model. A turn says `QUESTION` on a thread, and listens to the answer to its end.
+All run a graph of the same shape on the same model. A turn says `QUESTION` on a thread, and listens to the answer to
+its end.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from agent import LangGraphResponsesAgent
-from benchmarks.instant import QUESTION, graph
+from benchmarks.instant import QUESTION, graph, plain_graph
 from benchmarks.notebook import NotebookAgent
 from stateful_agent.settings import Settings
 
@@ -110,7 +111,7 @@ class Shared:
         self.pool: ConnectionPool[Any] = ConnectionPool(url, kwargs=settings, min_size=1, max_size=10, open=True)
         saver = PostgresSaver(self.pool)
         saver.setup()
-        self.graph: CompiledStateGraph[Any, Any, Any, Any] = graph().compile(checkpointer=saver)
+        self.graph: CompiledStateGraph[Any, Any, Any, Any] = plain_graph().compile(checkpointer=saver)
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
         """A turn, heard token by token."""

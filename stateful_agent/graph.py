@@ -13,7 +13,6 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
-from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
 from langgraph.channels import DeltaChannel
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -48,7 +47,7 @@ def build_graph(
 
     A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
     as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
-    instructions follow it.
+    instructions follow it. The graph runs asynchronously only.
     """
     answering = model.bind_tools(tools) if tools else model
 
@@ -59,10 +58,7 @@ def build_graph(
         told = "\n\n".join(text for text in (system_prompt, asked().instructions) if text)
         return [SystemMessage(told), *state["messages"]] if told else state["messages"]
 
-    def call_model(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [answering.invoke(prompt(state), **asked().sampling())]}
-
-    async def acall_model(state: MessagesState) -> dict[str, Any]:
+    async def call_model(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await answering.ainvoke(prompt(state), **asked().sampling())]}
 
     async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
@@ -77,7 +73,7 @@ def build_graph(
             return ToolMessage(words, name=name, tool_call_id=call_id, status="error")
 
     graph = StateGraph(MessagesState, ModelSettings)
-    graph.add_node("model", RunnableLambda(call_model, acall_model))
+    graph.add_node("model", call_model)
     graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=in_time))
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", run_tools, ["tools", END])
@@ -117,8 +113,11 @@ def tool_error(error: Exception) -> str:
     return f"Error: {error}"
 
 
-def run_tools(state: MessagesState) -> list[Send] | str:
-    """Each tool call as a task of its own, so that after a crash those that had finished do not run again."""
+async def run_tools(state: MessagesState) -> list[Send] | str:
+    """Each tool call as a task of its own, so that after a crash those that had finished do not run again.
+
+    It awaits nothing; a plain function LangGraph would run on another thread.
+    """
     last = state["messages"][-1]
     if isinstance(last, AIMessage) and last.tool_calls:
         return [Send("tools", [call]) for call in last.tool_calls]

@@ -41,17 +41,22 @@ def graph(*answers: AIMessage) -> Any:
     return build_graph(Model(messages=iter(answers)), [works, fails]).compile(checkpointer=InMemorySaver())
 
 
+def messages_of(*answers: AIMessage) -> list[Any]:
+    """What is said by a turn in which the model says `answers`."""
+    return asyncio.run(graph(*answers).ainvoke(GO, CONFIG))["messages"]
+
+
 CONFIG: Any = {"configurable": {"thread_id": "t"}}
 GO = {"messages": [HumanMessage("go")]}
 
 
 def test_it_runs_the_tools_and_calls_the_model_again() -> None:
-    messages = graph(AIMessage("", tool_calls=[call("works", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
+    messages = messages_of(AIMessage("", tool_calls=[call("works", 1)]), AIMessage("end"))
     assert [type(message) for message in messages] == [HumanMessage, AIMessage, ToolMessage, AIMessage]
 
 
 def test_a_tool_that_raises_becomes_a_message_that_says_so() -> None:
-    messages = graph(AIMessage("", tool_calls=[call("fails", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
+    messages = messages_of(AIMessage("", tool_calls=[call("fails", 1)]), AIMessage("end"))
     assert messages[2].status == "error"
     assert "out of order" in messages[2].text
 
@@ -72,13 +77,13 @@ def test_a_tool_that_takes_too_long_becomes_one_too() -> None:
 
 
 def test_a_tool_that_does_not_exist_becomes_one_too() -> None:
-    messages = graph(AIMessage("", tool_calls=[call("missing", 1)]), AIMessage("end")).invoke(GO, CONFIG)["messages"]
+    messages = messages_of(AIMessage("", tool_calls=[call("missing", 1)]), AIMessage("end"))
     assert messages[2].status == "error"
 
 
 def test_each_call_is_a_task_of_its_own() -> None:
     agent = graph(AIMessage("", tool_calls=[call("works", 1), call("works", 2)]), AIMessage("end"))
-    agent.invoke(GO, CONFIG, interrupt_before=["tools"])
+    asyncio.run(agent.ainvoke(GO, CONFIG, interrupt_before=["tools"]))
     assert agent.get_state(CONFIG).next == ("tools", "tools")
 
 
@@ -90,8 +95,8 @@ def test_the_system_prompt_is_told_but_not_kept() -> None:
             heard.extend(messages)
             return super()._generate(messages, *args, **kwargs)
 
-    agent = build_graph(Listening(messages=iter([AIMessage("end")])), [], "Be kind.").compile()
-    kept = agent.invoke({"messages": [HumanMessage("go")]})["messages"]
+    agent: Any = build_graph(Listening(messages=iter([AIMessage("end")])), [], "Be kind.").compile()
+    kept = asyncio.run(agent.ainvoke(GO))["messages"]
     assert heard[0] == SystemMessage("Be kind.")
     assert [type(message) for message in kept] == [HumanMessage, AIMessage]
 
