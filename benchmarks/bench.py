@@ -16,6 +16,7 @@ import uvloop
 
 from benchmarks.postgres import Postgres
 from benchmarks.serving import ROOT, log_model, with_agent
+from benchmarks.tracking import TrackingServer
 
 T = TypeVar("T")
 
@@ -26,17 +27,20 @@ class Bench:
     def __init__(self, folder: Path, *, quick: bool = False) -> None:
         self.folder, self.quick = folder, quick
         self._stores = 0
+        self._tracking = TrackingServer()
+        self.tracking = self._tracking.url
         self._postgres = Postgres(folder / "postgres")
         self.database = self._postgres.database
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS"] = "1"  # as the server does
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/traces.db")
-        mlflow.set_experiment("bench")
+        mlflow.set_tracking_uri(self.tracking)
+        mlflow.set_experiment("Default")
         mlflow.tracing.enable()
 
     def close(self) -> None:
         """Stop the Postgres."""
         mlflow.flush_trace_async_logging()
+        self._tracking.close()
         self._postgres.stop()
 
     def times(self, n: int) -> int:

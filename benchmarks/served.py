@@ -46,7 +46,7 @@ def throughput(bench: Bench) -> Iterator[Row]:
     seconds = bench.seconds(6)
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "throughput", workers=workers))
-        settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.store()}
+        settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.tracking}
         notebook = stack.enter_context(
             notebook_served(bench.folder / "notebook", workers=WORKERS, environment=settings)
         )
@@ -127,11 +127,12 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def tracing(bench: Bench) -> Iterator[Row]:
-    """What traces cost a turn: the same server with them, without, and with every tenth."""
+    """What traces cost a turn: the same server without, with them, with every tenth, and with its store in SQLite."""
     settings: dict[str, dict[str, str]] = {
-        "on": {},
         "off": {"MLFLOW_TRACE_SAMPLING_RATIO": "0"},
+        "on": {},
         "10 %": {"MLFLOW_TRACE_SAMPLING_RATIO": "0.1"},
+        "in SQLite": {"MLFLOW_TRACKING_URI": bench.store()},
     }
     seconds, rounds = bench.seconds(2), bench.times(3)
     alone: dict[str, list[float]] = {name: [] for name in settings}
@@ -141,7 +142,7 @@ def tracing(bench: Bench) -> Iterator[Row]:
             name: stack.enter_context(_here(bench, f"traces {name}", environment=environment))
             for name, environment in settings.items()
         }
-        bench.say(f"a turn with traces, without, and with every tenth, {rounds} times each, in turns")
+        bench.say(f"a turn without traces, with them, with every tenth, and in SQLite, {rounds} times each, in turns")
         for n in range(rounds + 1):
             for name, server in servers.items():
                 _settle(list(servers.values()))
@@ -154,11 +155,11 @@ def tracing(bench: Bench) -> Iterator[Row]:
                     alone[name].append(latency)
                     saturated[name].append(1 / rate)
     for what, taken in (("alone", alone), ("on a server that has no time left", saturated)):
-        for name in ("on", "10 %"):
+        for name, how in (("on", ""), ("10 %", ", 10 % sampled"), ("in SQLite", ", which it stores in SQLite itself")):
             slower = ratios(taken[name], taken["off"])
             off, on = statistics.median(taken["off"]) * 1000, statistics.median(taken[name]) * 1000
             yield Row(
-                f"slowdown by traces of a turn {what}" + (f", {name} sampled" if name != "on" else ""),
+                f"slowdown by traces of a turn {what}{how}",
                 f"{_percent(slower.median)} ({_percent(slower.low)} to {_percent(slower.high)}); "
                 f"{on:.1f} to {off:.1f} ms",
                 f"{rounds} pairs, one worker; "
@@ -177,7 +178,7 @@ def _workers() -> tuple[int, str]:
 @contextlib.contextmanager
 def _here(bench: Bench, name: str, *, workers: int = 1, environment: dict[str, str] | None = None) -> Iterator[Served]:
     """This project's server with an instant model, warm."""
-    settings = {"DATABASE_URL": bench.database(), "MLFLOW_TRACKING_URI": bench.store()} | (environment or {})
+    settings = {"DATABASE_URL": bench.database(), "MLFLOW_TRACKING_URI": bench.tracking} | (environment or {})
     with served(bench.instant_model, bench.folder / name, environment=settings, workers=workers) as server:
         yield server
 
