@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,23 @@ def rows(database: str) -> Callable[[], int]:
     return count
 
 
-@pytest.fixture(scope="session")
-def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
+@pytest.fixture(scope="session", autouse=True)
+def logging_the_model(
+    request: pytest.FixtureRequest, tracking: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[str]]:
+    """Logs the agent, if a test will need that. It takes long: it begins with the session, beside the first tests."""
     run = tmp_path_factory.getbasetemp()
-    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # logging takes long: once for all workers
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # once for all workers
+    with ThreadPoolExecutor(1) as beside:
+        tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+        if any("logged_model" in test.fixturenames for test in tests):
+            yield beside.submit(log_the_model, shared)
+        else:
+            yield Future()
+
+
+def log_the_model(shared: Path) -> str:
+    """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
     path_file = shared / "model.path"
     with InterProcessLock(shared / "model.lock"):
         if not path_file.exists():
@@ -147,6 +160,12 @@ def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str
             command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(path_file)]
             subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
     return path_file.read_text()
+
+
+@pytest.fixture(scope="session")
+def logged_model(logging_the_model: Future[str]) -> str:
+    """The folder of the logged agent."""
+    return logging_the_model.result()
 
 
 @pytest.fixture(scope="session")
