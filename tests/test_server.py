@@ -267,6 +267,8 @@ def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> No
     with serving(logged_model, tmp_path, port, "--workers", "2") as process:
         client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
         *_, victim = psutil.Process(process.pid).children()
+        victim.suspend()
+        time.sleep(1)  # it is asked whether it lives
         victim.kill()
         for _ in range(5):
             answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
@@ -299,7 +301,7 @@ class TestSlowModel:
                 assert (await turn).status_code == 200
                 return waited
 
-        assert asyncio.run(scenario()) < 0.5
+        assert asyncio.run(scenario()) < 2
 
     def test_200_streams_at_once(self, slow_url: str) -> None:
         async def stream(client: httpx.AsyncClient, started: float) -> tuple[float, float]:
