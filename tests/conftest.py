@@ -197,24 +197,34 @@ def serving(model: str, cwd: Path, port: int, *options: str, **environment: str)
     """A server that answers."""
     process = start_server(model, cwd, port, *options, **environment)
     try:
-        for _ in range(300):
-            if process.poll() is not None:
-                break
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health")
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        eventually(lambda: answers(process, f"http://127.0.0.1:{port}/health"))
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
+
+
+def answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    assert process.poll() is None, "The server has ended."
+    try:
+        httpx.get(url)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def eventually(is_so: Callable[[], Any]) -> None:
+    """Waits until that is so."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, "It did not come about in a minute."
+        time.sleep(0.05)
 
 
 def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
