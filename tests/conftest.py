@@ -19,6 +19,9 @@ from pydantic import SecretStr
 
 ROOT = Path(__file__).parent.parent
 
+http = httpx.Client()
+"""For requests of any kind. One of its own for each would read all certificates each time."""
+
 # Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
 for variable in list(os.environ):
     ours = (
@@ -58,6 +61,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = server.start()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE template")
+        # Nothing of this is to outlive the machine. Making and dropping a database waits for the disk otherwise.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
 
     async def set_up() -> None:
         storage = Storage(Settings(database_url=SecretStr(in_database(url, "template"))))
@@ -76,7 +82,7 @@ def database(postgres: str) -> Iterator[str]:
     """The URL of a database of the test's own, with the tables in it."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
         yield in_database(postgres, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -197,17 +203,18 @@ def serving(model: str, cwd: Path, port: int, *options: str, **environment: str)
     """A server that answers."""
     process = start_server(model, cwd, port, *options, **environment)
     try:
-        eventually(lambda: answers(process, f"http://127.0.0.1:{port}/health"))
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            eventually(lambda: answers(process, client))
         yield process
     finally:
         process.terminate()
         process.wait(60)
 
 
-def answers(process: subprocess.Popen[bytes], url: str) -> bool:
+def answers(process: subprocess.Popen[bytes], client: httpx.Client) -> bool:
     assert process.poll() is None, "The server has ended."
     try:
-        httpx.get(url)
+        client.get("/health")
     except httpx.TransportError:
         return False
     return True

@@ -11,7 +11,7 @@ import httpx
 import openai
 import psycopg
 import pytest
-from conftest import dump, eventually, value
+from conftest import dump, eventually, http, value
 from listening_servers import journal_is_complete, served
 from scripted import Scripted
 
@@ -72,7 +72,7 @@ def ended(url: str, response_id: str) -> Any:
 
 
 def heard(url: str, thread_id: str = "t") -> list[str]:
-    messages = httpx.get(f"{url}/threads/{thread_id}/state").json()["messages"]
+    messages = http.get(f"{url}/threads/{thread_id}/state").json()["messages"]
     return [message["content"][0]["text"] for message in messages]
 
 
@@ -107,14 +107,14 @@ class TestBackground:
         self, here: str, database: str, body: dict[str, Any], status: int
     ) -> None:
         ask(here)
-        refused = httpx.post(f"{here}/responses", json=body | {"background": True})
+        refused = http.post(f"{here}/responses", json=body | {"background": True})
         assert refused.status_code == status
         time.sleep(0.5)
         with psycopg.connect(database) as connection:
             assert value(connection, "SELECT count(*) FROM agent_turns") == 1
 
     def test_background_is_true_or_false(self, here: str) -> None:
-        refused = httpx.post(f"{here}/responses", json={"input": "hi", "background": "yes"})
+        refused = http.post(f"{here}/responses", json={"input": "hi", "background": "yes"})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "background")
 
     def test_on_a_busy_thread_it_waits(self, talking: str, there: str, go_on: Event) -> None:
@@ -176,7 +176,7 @@ class TestResuming:
     @pytest.mark.parametrize("query", ["stream=yes", "starting_after=1", "stream=true&starting_after=-1"])
     def test_malformed(self, here: str, query: str) -> None:
         response_id = ask(here).id
-        assert httpx.get(f"{here}/v1/responses/{response_id}?{query}").status_code == 400
+        assert http.get(f"{here}/v1/responses/{response_id}?{query}").status_code == 400
 
 
 class TestCancelling:
@@ -212,25 +212,24 @@ class TestKeeping:
     def test_nobody_else_can_tell_that_it_exists(self, start: Callable[..., str], go_on: Event) -> None:
         url = start(Scripted(*WORDS, go_on.is_set), trusted_identity="X-User")
         body = {"input": "hi", "background": True}
-        with httpx.Client(base_url=url) as http:
 
-            def ask(user: str, method: str, path: str, **more: Any) -> httpx.Response:
-                return http.request(method, f"/responses{path}", headers={"X-User": user}, **more)
+        def ask(user: str, method: str, path: str, **more: Any) -> httpx.Response:
+            return http.request(method, f"{url}/responses{path}", headers={"X-User": user}, **more)
 
-            def nobody_can_tell() -> None:
-                for method, path in [("GET", ""), ("GET", "?stream=true"), ("POST", "/cancel")]:
-                    theirs = ask("bob", method, f"/{mine}{path}")
-                    nobodys = ask("bob", method, f"/resp_unknown{path}")
-                    assert theirs.status_code == 404
-                    assert theirs.json() == nobodys.json()
-                assert http.get(f"/responses/{mine}").status_code == 401
+        def nobody_can_tell() -> None:
+            for method, path in [("GET", ""), ("GET", "?stream=true"), ("POST", "/cancel")]:
+                theirs = ask("bob", method, f"/{mine}{path}")
+                nobodys = ask("bob", method, f"/resp_unknown{path}")
+                assert theirs.status_code == 404
+                assert theirs.json() == nobodys.json()
+            assert http.get(f"{url}/responses/{mine}").status_code == 401
 
-            mine = ask("alice", "POST", "", json=body).json()["id"]
-            eventually(lambda: ask("alice", "GET", f"/{mine}").json()["status"] == "in_progress")
-            nobody_can_tell()
-            go_on.set()
-            eventually(lambda: ask("alice", "GET", f"/{mine}").json()["status"] == "completed")
-            nobody_can_tell()
+        mine = ask("alice", "POST", "", json=body).json()["id"]
+        eventually(lambda: ask("alice", "GET", f"/{mine}").json()["status"] == "in_progress")
+        nobody_can_tell()
+        go_on.set()
+        eventually(lambda: ask("alice", "GET", f"/{mine}").json()["status"] == "completed")
+        nobody_can_tell()
 
     def test_it_is_encrypted(self, start: Callable[..., str], database: str) -> None:
         key = {"langgraph_aes_key": "k" * 32}
@@ -243,10 +242,10 @@ class TestKeeping:
     def test_it_goes_with_its_thread_and_into_no_copy(self, here: str, database: str) -> None:
         answer = ask(here)
         journal_is_complete(database)
-        httpx.post(f"{here}/threads/t/copy")
+        http.post(f"{here}/threads/t/copy")
         with psycopg.connect(database, autocommit=True) as connection:
             assert value(connection, "SELECT count(*) FROM agent_turns") == 1
-            httpx.delete(f"{here}/threads/t")
+            http.delete(f"{here}/threads/t")
             assert value(connection, "SELECT count(*) FROM agent_turns") == 0
             assert value(connection, "SELECT count(*) FROM agent_events") == 0
         with pytest.raises(openai.NotFoundError, match="no such response"):
@@ -255,7 +254,7 @@ class TestKeeping:
     def test_who_follows_from_elsewhere_is_told_that_it_was_deleted(self, talking: str, there: str) -> None:
         begun = ask(talking, background=True)
         rest = client(there).responses.retrieve(begun.id, stream=True)
-        httpx.delete(f"{talking}/threads/t")
+        http.delete(f"{talking}/threads/t")
         with pytest.raises(openai.APIError, match="deleted"):
             list(rest)
 
@@ -267,7 +266,7 @@ class TestKeeping:
                 "UPDATE agent_turns SET alive_until = now() - interval '61 minutes' WHERE thread_id = 't'"
             )
         ask(start(), "v")
-        eventually(lambda: httpx.get(f"{here}/responses/{old.id}").status_code == 404)
+        eventually(lambda: http.get(f"{here}/responses/{old.id}").status_code == 404)
         assert client(here).responses.retrieve(young.id).status == "completed"
         assert heard(here, "t") == ["hi", "a b c d e f g h "]
 

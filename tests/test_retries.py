@@ -11,7 +11,7 @@ import httpx
 import openai
 import psycopg
 import pytest
-from conftest import eventually, say, value
+from conftest import eventually, http, say, value
 from listening_servers import Alternating, journal_is_complete, served
 from scripted import Scripted
 
@@ -45,7 +45,7 @@ def urls(make_agent: Make, model: Scripted) -> Iterator[list[str]]:
 def post(url: str, thread_id: str | None = "t", text: str = "hi", headers: Any = None, **body: Any) -> httpx.Response:
     place = {"thread_id": thread_id} if thread_id else {}
     whole = {"input": text, "custom_inputs": place} | body
-    return httpx.post(f"{url}/responses", json=whole, headers=headers, timeout=20)
+    return http.post(f"{url}/responses", json=whole, headers=headers, timeout=20)
 
 
 def retried(count: int = 1) -> dict[str, str]:
@@ -53,7 +53,7 @@ def retried(count: int = 1) -> dict[str, str]:
 
 
 def questions(url: str, thread_id: str = "t") -> list[str]:
-    messages = httpx.get(f"{url}/threads/{thread_id}/state").json()["messages"]
+    messages = http.get(f"{url}/threads/{thread_id}/state").json()["messages"]
     return [message["content"][0]["text"] for message in messages if message["role"] == "user"]
 
 
@@ -96,10 +96,10 @@ class TestRetries:
         self, urls: list[str], model: Scripted, go_on: Event, database: str
     ) -> None:
         with pytest.raises(httpx.TimeoutException):
-            httpx.post(f"{urls[0]}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+            http.post(f"{urls[0]}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
         go_on.set()
         journal_is_complete(database)
-        assert len(httpx.get(f"{urls[0]}/threads/t/state").json()["messages"]) == 2
+        assert len(http.get(f"{urls[0]}/threads/t/state").json()["messages"]) == 2
         assert post(urls[1], headers=retried()).status_code == 200
         assert len(model.heard) == 1
 
@@ -132,7 +132,7 @@ class TestRetries:
         model.words, model.failure = model.words[:1], TimeoutError("too slow")
         with served(make_agent(build_graph(model, []))) as url:
             with pytest.raises(httpx.TimeoutException):
-                httpx.post(f"{url}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+                http.post(f"{url}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
             go_on.set()
             for count in (1, 2):
                 answer = post(url, headers=retried(count))
@@ -145,11 +145,11 @@ class TestRetries:
         edit = {"operation": "update_checkpoint_state", "new_messages": [{"role": "user", "content": "x"}], **place}
         body = {"input": [], "custom_inputs": edit}
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
-        eventually(lambda: len(httpx.get(f"{urls[0]}/threads/t/history").json()) == 4)
+            http.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
+        eventually(lambda: len(http.get(f"{urls[0]}/threads/t/history").json()) == 4)
         journal_is_complete(database)
-        assert httpx.post(f"{urls[1]}/responses", json=body, headers=retried()).status_code == 200
-        assert len(httpx.get(f"{urls[0]}/threads/t/history").json()) == 4
+        assert http.post(f"{urls[1]}/responses", json=body, headers=retried()).status_code == 200
+        assert len(http.get(f"{urls[0]}/threads/t/history").json()) == 4
 
 
 class TestTheSameAtOnce:
