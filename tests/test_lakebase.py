@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import free_port, in_database, say, text_of, value
-from databricks_ai_bridge import lakebase as bridge
 from psycopg import sql
 from pydantic import SecretStr
 from workspace import DATABASE, ENDPOINT, USER, Workspace, behind_tls, serving_api
@@ -47,7 +46,7 @@ def tls_port(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def workspace(postgres: str, tls_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A workspace whose Lakebase is empty, named by the environment."""
     workspace = Workspace(postgres, tls_port)
-    monkeypatch.setattr(bridge, "DEFAULT_PORT", tls_port)  # the API tells a host and no port
+    monkeypatch.setattr("databricks_ai_bridge.lakebase.DEFAULT_PORT", tls_port)  # the API tells a host and no port
     with psycopg.connect(postgres, autocommit=True) as connection, serving_api(workspace) as url:
         monkeypatch.setenv("DATABRICKS_HOST", url)
         monkeypatch.setenv("DATABRICKS_TOKEN", workspace.key)
@@ -113,7 +112,7 @@ def test_a_conversation_goes_on_when_its_token_expires(
     assert workspace.tokens == [first]
 
     later = time.time() + 16 * 60  # a token is used for 15 minutes
-    monkeypatch.setattr(bridge, "time", SimpleNamespace(time=lambda: later))
+    monkeypatch.setattr("databricks_ai_bridge.lakebase.time", SimpleNamespace(time=lambda: later))
     with ThreadPoolExecutor(8) as callers:  # the pool grows
         answers = list(callers.map(lambda n: say(agent, "hello", thread_id=f"{n}"), range(8)))
     assert len(answers) == 8
