@@ -34,7 +34,8 @@ QUEUE_INTERVAL = 0.1
 """Seconds between two attempts of a turn that waits for another."""
 
 # A twin is another turn for the same call: named by the same key, or of the same words and not over yet; for a call
-# that is known to be a retry, also one that is over and whose caller did not hear it. The earlier one runs.
+# that is known to be a retry, also one that is over and whose caller did not hear it. The earliest one runs: others
+# that still wait will find out, and go.
 # The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
 # `version` tells whether anything was written in between.
 TAKE: LiteralString = """
@@ -61,15 +62,15 @@ TAKE: LiteralString = """
                 %(is_retry)s AND NOT is_delivered
                 OR EXISTS (
                     SELECT FROM agent_threads
-                    WHERE thread_id = %(thread_id)s AND holder = turn.holder AND held_until > clock_timestamp()
+                    WHERE thread_id = %(thread_id)s AND holder = turn.holder AND held_until > now()
                 )
-                OR EXISTS (SELECT FROM agent_waiting WHERE holder = turn.holder AND waits_until > clock_timestamp())
+                OR EXISTS (SELECT FROM agent_waiting WHERE holder = turn.holder AND waits_until > now())
             )
         ) AND NOT EXISTS (
             SELECT FROM agent_turns AS own
             WHERE own.holder = %(holder)s AND (own.began_at, own.response_id) < (turn.began_at, turn.response_id)
         )
-        ORDER BY began_at DESC LIMIT 1
+        ORDER BY CASE WHEN status IS NULL THEN began_at END, began_at DESC LIMIT 1
     ), taken AS (
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
         SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s
@@ -88,7 +89,7 @@ TAKE: LiteralString = """
             %(response_id)s, %(thread_id)s, %(holder)s, %(digest)s,
             clock_timestamp() + %(lease)s
         FROM taken WHERE %(response_id)s::text IS NOT NULL
-        ON CONFLICT (response_id) DO NOTHING
+        ON CONFLICT DO NOTHING
     )
 """
 # A released lease keeps its holder's name, so that the statement can be said again after a broken connection.

@@ -14,6 +14,7 @@ import pytest
 from conftest import eventually, http, say, value
 from listening_servers import Alternating, journal_is_complete, served
 from scripted import Scripted
+from walking import execute
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph import build_graph
@@ -161,6 +162,27 @@ class TestTheSameAtOnce:
             go_on.set()
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert len(model.heard) == 1
+
+    def test_it_joins_the_one_that_runs_and_none_that_waits_in_vain(
+        self, urls: list[str], model: Scripted, database: str
+    ) -> None:
+        model.words = ("a", Event().is_set)
+
+        def id_at(url: str) -> Any:
+            client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+            place = {"custom_inputs": {"thread_id": "t"}}
+            stream: Any = client.responses.create(model="m", input="hi", stream=True, extra_body=place)
+            return next(stream).response.id
+
+        first = id_at(urls[0])
+        execute(
+            database,
+            "INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until) "
+            "SELECT 'resp_2', thread_id, gen_random_uuid(), digest, now() + interval '2 seconds' FROM agent_turns",
+            "INSERT INTO agent_waiting (thread_id, holder, waits_until) "
+            "SELECT thread_id, holder, now() + interval '1 minute' FROM agent_turns WHERE response_id = 'resp_2'",
+        )
+        assert id_at(urls[1]) == first
 
     def test_other_words_wait_for_their_turn(self, urls: list[str]) -> None:
         with ThreadPoolExecutor(2) as callers:
