@@ -24,7 +24,7 @@ test: .venv/dev  ## Check style and types, and run the tests
 	$(BIN)/pytest
 
 faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients talk meanwhile, and count losses (MINUTES=3)
-	$(BIN)/pytest tests/faults
+	$(BIN)/pytest --dist loadfile tests/faults
 	PYTHONPATH=.:tests:tests/faults $(BIN)/python -m soak --minutes $(MINUTES)
 
 clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent

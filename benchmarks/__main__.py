@@ -32,7 +32,7 @@ NOTES = [
     "[notebook.py](notebook.py).",
     "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "
     "its quartiles in brackets.",
-    "tracing on: each turn is a trace, sent to a tracking server that takes and forgets it ([tracking.py](tracking.py)): "
+    "tracing on: each turn is a trace, sent to a server that takes and forgets it, [tracking.py](tracking.py): "
     "in production another machine stores it. SQLite, where `make serve` stores traces, is a row of its own.",
 ]
 

@@ -81,6 +81,18 @@ def served(model: str, address: str, announced: Any) -> "FastAPI":
     return create_app(agent, ready)
 
 
+class Workers(Multiprocess):
+    """The processes that serve."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Ask each whether it lives, and replace those that do not. This is done twice a second."""
+        # Uvicorn keeps the worker's end of the pipe open here too. A worker that died while it was asked would be
+        # waited for as long as for one that is busy: it would not be replaced, and Ctrl-C not be heard.
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ends the process at once if it is told to stop: uvicorn would first let it finish what it is at."""
@@ -139,7 +151,7 @@ def main() -> None:
     sockets = [config.bind_socket()]
     try:
         if args.workers > 1:
-            Multiprocess(config, sockets).run()
+            Workers(config, sockets).run()
         else:
             uvicorn.Server(config).run(sockets)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from fasteners import InterProcessLock
 from pydantic import SecretStr
 
 ROOT = Path(__file__).parent.parent
+
+http = httpx.Client()
+"""For requests of any kind. One of its own for each would read all certificates each time."""
 
 # Before anything of ours is imported: tests neither read the developer's settings nor write to their stores.
 for variable in list(os.environ):
@@ -57,6 +61,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = server.start()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE template")
+        # Nothing of this is to outlive the machine. Making and dropping a database waits for the disk otherwise.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
 
     async def set_up() -> None:
         storage = Storage(Settings(database_url=SecretStr(in_database(url, "template"))))
@@ -75,7 +82,7 @@ def database(postgres: str) -> Iterator[str]:
     """The URL of a database of the test's own, with the tables in it."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
         yield in_database(postgres, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -130,11 +137,23 @@ def rows(database: str) -> Callable[[], int]:
     return count
 
 
-@pytest.fixture(scope="session")
-def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
+@pytest.fixture(scope="session", autouse=True)
+def logging_the_model(
+    request: pytest.FixtureRequest, tracking: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[str]]:
+    """Logs the agent, if a test will need that. It takes long: it begins with the session, beside the first tests."""
     run = tmp_path_factory.getbasetemp()
-    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # logging takes long: once for all workers
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # once for all workers
+    with ThreadPoolExecutor(1) as beside:
+        tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+        if any("logged_model" in test.fixturenames for test in tests):
+            yield beside.submit(log_the_model, shared)
+        else:
+            yield Future()
+
+
+def log_the_model(shared: Path) -> str:
+    """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
     path_file = shared / "model.path"
     with InterProcessLock(shared / "model.lock"):
         if not path_file.exists():
@@ -147,6 +166,12 @@ def logged_model(tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str
             command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(path_file)]
             subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
     return path_file.read_text()
+
+
+@pytest.fixture(scope="session")
+def logged_model(logging_the_model: Future[str]) -> str:
+    """The folder of the logged agent."""
+    return logging_the_model.result()
 
 
 @pytest.fixture(scope="session")
@@ -178,24 +203,35 @@ def serving(model: str, cwd: Path, port: int, *options: str, **environment: str)
     """A server that answers."""
     process = start_server(model, cwd, port, *options, **environment)
     try:
-        for _ in range(300):
-            if process.poll() is not None:
-                break
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health")
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            eventually(lambda: answers(process, client))
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
+
+
+def answers(process: subprocess.Popen[bytes], client: httpx.Client) -> bool:
+    assert process.poll() is None, "The server has ended."
+    try:
+        client.get("/health")
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def eventually(is_so: Callable[[], Any]) -> None:
+    """Waits until that is so."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, "It did not come about in a minute."
+        time.sleep(0.05)
 
 
 def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:

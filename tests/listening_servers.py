@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import psycopg
 import uvicorn
-from conftest import free_port
+from conftest import eventually, free_port, value
 
 from stateful_agent.app import create_app
 
@@ -29,6 +30,12 @@ def served(agent: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def journal_is_complete(database: str) -> None:
+    """Waits until the journal has the end of every turn that has begun."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        eventually(lambda: value(connection, "SELECT bool_and(status IS NOT NULL) FROM agent_turns"))
 
 
 class Alternating(httpx.BaseTransport):

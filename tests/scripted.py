@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -8,16 +8,18 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 
 class Scripted(BaseChatModel):
-    """A model that says its words, notes what it hears, and may fail after that."""
+    """A model that says its words, notes what it hears, and may fail after that.
 
-    words: tuple[str, ...] = ()
+    Where a condition stands among the words, it says no more until that is so.
+    """
+
+    words: tuple[str | Callable[[], bool], ...] = ()
     pause: float = 0
-    silence: float = 0
     failure: Any = None
     heard: Any = None
     finished: bool = False
 
-    def __init__(self, *words: str, **fields: Any) -> None:
+    def __init__(self, *words: str | Callable[[], bool], **fields: Any) -> None:
         super().__init__(**{"words": words, **fields})
 
     @property
@@ -33,10 +35,18 @@ class Scripted(BaseChatModel):
     async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         if self.heard is not None:
             self.heard.append(messages)
-        await asyncio.sleep(self.silence)
         for word in self.words:
-            yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
-            await asyncio.sleep(self.pause)
+            if callable(word):
+                await until(word)
+            else:
+                yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
+                await asyncio.sleep(self.pause)
         if self.failure:
             raise self.failure
         self.finished = True
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():
+            await asyncio.sleep(0.01)

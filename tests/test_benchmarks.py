@@ -52,10 +52,10 @@ class TestProxy:
             assert proxy.counts() == Counts(3, 3)
 
     def test_delays_a_round_trip_by_what_it_says(self, postgres: str) -> None:
-        with Proxy(postgres, 0.3) as proxy, psycopg.connect(proxy.url, autocommit=True) as connection:
+        with Proxy(postgres, 1) as proxy, psycopg.connect(proxy.url, autocommit=True) as connection:
             began = time.monotonic()
             pipeline(connection)
-            assert 0.3 <= time.monotonic() - began < 0.85  # three would take 0.9
+            assert 1 <= time.monotonic() - began < 2.9  # three would take 3
 
     def test_keeps_the_order_of_what_it_delays(self, postgres: str) -> None:
         numbers = list(range(100_000))

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from conftest import ROOT, free_port, say, serving, with_agent
+from conftest import ROOT, free_port, http, say, serving, with_agent
 from test_responses import well_formed
 
 from stateful_agent.errors import InvalidRequest
@@ -20,7 +20,7 @@ WEATHER = {"input": [{"role": "user", "content": "What is the weather in SF and 
 
 def lines(url: str, body: dict[str, Any]) -> list[str]:
     """The lines of a stream."""
-    return httpx.post(f"{url}/responses", json=body | {"stream": True}, timeout=30).text.split("\n\n")
+    return http.post(f"{url}/responses", json=body | {"stream": True}, timeout=30).text.split("\n\n")
 
 
 def events_of(lines: list[str]) -> list[Any]:
@@ -40,7 +40,7 @@ class TestItems:
 
     def test_are_the_same_in_json_and_in_a_stream(self, url: str) -> None:
         events = events_of(lines(url, WEATHER))
-        answer = httpx.post(f"{url}/responses", json=WEATHER).json()
+        answer = http.post(f"{url}/responses", json=WEATHER).json()
         assert without_ids(events[-1]["response"]["output"]) == without_ids(answer["output"])
         assert set(events[-1]["response"]) == set(answer)
 
@@ -57,15 +57,15 @@ class TestItems:
         self, url: str, tool_items: str, types: list[str], channel: str
     ) -> None:
         body = WEATHER | {channel: {"tool_items": tool_items}}
-        answer = httpx.post(f"{url}/responses", json=body).json()
+        answer = http.post(f"{url}/responses", json=body).json()
         assert [item["type"] for item in answer["output"]] == [*types, "message"]
-        state = httpx.get(f"{url}/threads/{answer['custom_outputs']['thread_id']}/state").json()
+        state = http.get(f"{url}/threads/{answer['custom_outputs']['thread_id']}/state").json()
         kinds = [item["type"] for item in state["messages"]]
         assert kinds == ["message", "function_call", "function_call", *["function_call_output"] * 2, "message"]
 
     def test_there_is_no_other_way_to_tell_them(self, url: str) -> None:
         for tool_items in ("mcp", "", 5, ["hidden"]):
-            answer = httpx.post(f"{url}/responses", json=WEATHER | {"custom_inputs": {"tool_items": tool_items}})
+            answer = http.post(f"{url}/responses", json=WEATHER | {"custom_inputs": {"tool_items": tool_items}})
             assert answer.status_code == 400
             assert answer.json()["error"]["param"] == "tool_items"
 
@@ -94,7 +94,7 @@ class TestMetadata:
         assert first.metadata == {"team": "a", **outputs}
 
     def test_response_has_what_the_clients_types_require(self, url: str) -> None:
-        answer = httpx.post(f"{url}/responses", json={"input": "hello"}).json()
+        answer = http.post(f"{url}/responses", json={"input": "hello"}).json()
         required = [name for name, field in openai.types.responses.Response.model_fields.items() if field.is_required()]
         assert set(required) <= set(answer)
 
@@ -116,7 +116,7 @@ class TestStream:
         assert [item.type for item in final.output] == ["reasoning", "message"]
         assert final.output_text == "So."
         told: Any = final
-        state = httpx.get(f"{moody[0]}/threads/{told.metadata['thread_id']}/state").json()
+        state = http.get(f"{moody[0]}/threads/{told.metadata['thread_id']}/state").json()
         assert [item["id"] for item in state["messages"][1:]] == [item.id for item in told.output]
 
     def test_is_kept_alive_while_the_model_is_silent(self, moody: tuple[str, Path]) -> None:

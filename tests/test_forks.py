@@ -1,9 +1,9 @@
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import say, text_of
+from conftest import eventually, say, text_of
 from scripted import Scripted
 from walking import Branches, at, calls, fork, replay, said, stuck, user, weather
 
@@ -67,9 +67,13 @@ class TestContinuingFrom:
         agent = make_agent(build_graph(OfflineModel(), [weather]))
         calls.clear()
         stuck.add("LA")
-        threading.Timer(1, agent.close).start()
-        with pytest.raises(ShuttingDown):
-            say(agent, "Weather in SF and LA?", thread_id="t")
+        with ThreadPoolExecutor(1) as callers:
+            turn = callers.submit(say, agent, "Weather in SF and LA?", thread_id="t")
+            eventually(lambda: len(calls) == 2)
+            eventually(lambda: "function_call_output" in str(agent.get_checkpoint_state("t")["pending_messages"]))
+            agent.close()
+            with pytest.raises(ShuttingDown):
+                turn.result()
         assert sorted(calls) == ["LA", "SF"]
         entry = at(agent, ["tools", "tools"])
         state = agent.get_checkpoint_state("t", entry["checkpoint_id"])

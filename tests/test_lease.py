@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
-from conftest import ROOT, say, text_of
+from conftest import ROOT, eventually, say, text_of, value
 from langgraph.checkpoint.base import id as checkpoint_ids
 from scripted import Scripted
 from walking import said, user
@@ -32,8 +33,14 @@ def begin(agent: Any, thread_id: str = "t") -> Any:
     return stream
 
 
-def slow(make_agent: Make, *words: str, **settings: Any) -> Any:
-    return make_agent(build_graph(Scripted(*(words or "abcde"), pause=0.1), []), **settings)
+@pytest.fixture
+def go_on() -> Event:
+    return Event()
+
+
+def slow(make_agent: Make, go_on: Event) -> Any:
+    """An agent that says two words, the second when it is told to."""
+    return make_agent(build_graph(Scripted("one", go_on.is_set, "two"), []))
 
 
 def test_turns_at_the_same_time_are_all_in_one_branch(make_agent: Make) -> None:
@@ -46,15 +53,14 @@ def test_turns_at_the_same_time_are_all_in_one_branch(make_agent: Make) -> None:
     assert len(agents[0].list_branches("t")) == 1
 
 
-def test_who_waits_is_served_in_order(make_agent: Make) -> None:
-    running, waiting = slow(make_agent, *"abcdefghijklmno"), [slow(make_agent, "yes") for _ in range(2)]
-    for agent in waiting:
-        agent.open()
+def test_who_waits_is_served_in_order(make_agent: Make, go_on: Event, database: str) -> None:
+    running, waiting = slow(make_agent, go_on), [make_agent() for _ in range(2)]
     stream = begin(running)
-    with ThreadPoolExecutor(6) as callers:
+    with ThreadPoolExecutor(6) as callers, psycopg.connect(database, autocommit=True) as connection:
         for n in range(6):
             callers.submit(say, waiting[n % 2], f"question {n}", thread_id="t")
-            time.sleep(0.15)
+            eventually(lambda: value(connection, "SELECT count(*) FROM agent_waiting") == n + 1)  # noqa: B023
+        go_on.set()
         list(stream)
     assert said(running)[2::2] == [f"question {n}" for n in range(6)]
 
@@ -70,31 +76,31 @@ def test_who_comes_later_does_not_push_in(make_agent: Make, database: str) -> No
     assert time.monotonic() - started > 0.9
 
 
-def test_who_waits_too_long_is_refused_and_nothing_is_written(make_agent: Make, database: str) -> None:
-    running, other = slow(make_agent, *"abcdefghijklmno"), slow(make_agent, thread_timeout=0.2)
+def test_who_waits_too_long_is_refused_and_nothing_is_written(make_agent: Make, go_on: Event, database: str) -> None:
+    running, other = slow(make_agent, go_on), make_agent(thread_timeout=0.2)
     stream = begin(running)
     with pytest.raises(ThreadBusy) as busy:
         say(other, "me too", thread_id="t")
     assert (busy.value.status, busy.value.code) == (409, "thread_busy")
     with pytest.raises(ThreadBusy):
         other.update_checkpoint_state("t", other.get_checkpoint_history("t")[0]["checkpoint_id"], [user("me too")])
+    go_on.set()
     list(stream)
-    assert said(running) == ["begin", "a b c d e f g h i j k l m n o "]
+    assert said(running) == ["begin", "one two "]
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM agent_waiting").fetchone() == (0,)
 
 
-def test_reading_waits_for_nobody(make_agent: Make) -> None:
-    running, other = slow(make_agent, *"abcdefghij"), make_agent()
+def test_reading_waits_for_nobody(make_agent: Make, go_on: Event) -> None:
+    running, other = slow(make_agent, go_on), make_agent()
     say(other, "hello", thread_id="t")
     stream = begin(running)
-    started = time.monotonic()
     other.get_checkpoint_state("t")
     other.get_checkpoint_history("t")
     other.list_threads()
     other.list_branches("t")
-    assert time.monotonic() - started < 0.5
-    list(stream)
+    go_on.set()
+    assert list(stream)[-1].type == "response.completed"
 
 
 def test_what_changes_while_a_turn_takes_the_thread_is_seen(agent: Any, database: str) -> None:
@@ -102,7 +108,9 @@ def test_what_changes_while_a_turn_takes_the_thread_is_seen(agent: Any, database
     with ThreadPoolExecutor(1) as callers, psycopg.connect(database) as other:
         other.execute("SELECT FROM agent_threads FOR UPDATE")
         turn = callers.submit(say, agent, "hello", thread_id="t")
-        time.sleep(0.5)  # it has begun to read, and waits for the row
+        locked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with psycopg.connect(database, autocommit=True) as connection:
+            eventually(lambda: value(connection, locked))  # the turn has begun to read, and waits for the row
         other.execute("DELETE FROM checkpoints WHERE checkpoint_id > %s", (first["checkpoint_id"],))
         other.execute("UPDATE agent_threads SET version = version + 1")
         other.commit()
@@ -111,27 +119,32 @@ def test_what_changes_while_a_turn_takes_the_thread_is_seen(agent: Any, database
 
 @pytest.fixture
 def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "LEASE", timedelta(seconds=0.4))
+    monkeypatch.setattr(lease, "LEASE", timedelta(seconds=1))
     monkeypatch.setattr(lease, "BEAT", 0.1)
 
 
 @pytest.mark.usefixtures("quick_leases")
-def test_a_long_turn_keeps_its_thread(make_agent: Make) -> None:
-    running, other = slow(make_agent, *"abcdefghijklmno"), make_agent()
+def test_a_long_turn_keeps_its_thread(make_agent: Make, go_on: Event) -> None:
+    running, other = slow(make_agent, go_on), make_agent()
     stream = begin(running)
-    say(other, "What is 2 + 2?", thread_id="t")
-    list(stream)
-    assert said(running)[:3] == ["begin", "a b c d e f g h i j k l m n o ", "What is 2 + 2?"]
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(say, other, "What is 2 + 2?", thread_id="t")
+        time.sleep(2)  # twice as long as a lease
+        go_on.set()
+        list(stream)
+        waiting.result()
+    assert said(running)[:3] == ["begin", "one two ", "What is 2 + 2?"]
 
 
 @pytest.mark.usefixtures("quick_leases")
 def test_a_holder_that_falls_silent_is_overtaken_and_can_write_no_more(
-    make_agent: Make, monkeypatch: pytest.MonkeyPatch
+    make_agent: Make, go_on: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stalled, other = slow(make_agent, *"abcdefghijklmno"), make_agent()
+    stalled, other = slow(make_agent, go_on), make_agent()
     monkeypatch.setattr(lease, "BEAT", 60)
     stream = begin(stalled)
     say(other, "What is 2 + 2?", thread_id="t")
+    go_on.set()
     assert list(stream)[-1].code == TurnOvertaken.code
     heard = said(other)
     assert heard[:2] == ["begin", "What is 2 + 2?"]

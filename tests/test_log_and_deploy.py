@@ -113,10 +113,12 @@ def test_a_deployed_agent_is_told_where_its_state_lives() -> None:
         assert [kind for resource in planned["resources"] for kind in resource] == granted
 
 
-def test_dry_run() -> None:
-    command = [sys.executable, "log_and_deploy.py", "deploy", "main.agents.stateful", "3", "--dry-run"]
-    env = os.environ | {"AGENT_MODEL": "databricks:some-endpoint", "TAVILY_API_KEY": "tvly-5ecret"}
-    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+def test_dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["log_and_deploy.py", "deploy", "main.agents.stateful", "3", "--dry-run"])
+    monkeypatch.setenv("AGENT_MODEL", "databricks:some-endpoint")
+    monkeypatch.setenv("TAVILY_API_KEY", "tvly-5ecret")
+    main()
+    shown = capsys.readouterr().out
     assert json.loads(shown) == deployment(
         "main.agents.stateful", "3", Settings(agent_model="databricks:some-endpoint")
     )

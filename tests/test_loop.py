@@ -1,12 +1,9 @@
 import asyncio
 import contextvars
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from conftest import ROOT
 
 from stateful_agent.errors import ShuttingDown
 from stateful_agent.loop import AgentLoop
@@ -97,9 +94,3 @@ def test_a_server_brings_its_own_loop(loop: AgentLoop) -> None:
         return await loop.arun(who())
 
     assert asyncio.run(serve()) == ("server", "MainThread")
-
-
-def test_is_not_started_by_an_agent_that_nobody_uses() -> None:
-    script = "import sys; import agent; sys.exit(agent.AGENT.loop.is_started)"
-    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "Error" not in ended.stderr

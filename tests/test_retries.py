@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Event
 from typing import Any
 
 import httpx
 import openai
+import psycopg
 import pytest
-from conftest import say
-from listening_servers import Alternating, served
+from conftest import eventually, http, say, value
+from listening_servers import Alternating, journal_is_complete, served
 from scripted import Scripted
+from walking import execute
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph import build_graph
@@ -22,8 +25,15 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def model() -> Scripted:
-    """A model that takes 1 s."""
-    return Scripted(*"abcdefgh", silence=0.5, pause=0.06, heard=[])
+    return Scripted(*"abcdefgh", heard=[])
+
+
+@pytest.fixture
+def go_on(model: Scripted) -> Event:
+    """The model says nothing until this is set."""
+    event = Event()
+    model.words = (event.is_set, *model.words)
+    return event
 
 
 @pytest.fixture
@@ -36,7 +46,7 @@ def urls(make_agent: Make, model: Scripted) -> Iterator[list[str]]:
 def post(url: str, thread_id: str | None = "t", text: str = "hi", headers: Any = None, **body: Any) -> httpx.Response:
     place = {"thread_id": thread_id} if thread_id else {}
     whole = {"input": text, "custom_inputs": place} | body
-    return httpx.post(f"{url}/responses", json=whole, headers=headers, timeout=20)
+    return http.post(f"{url}/responses", json=whole, headers=headers, timeout=20)
 
 
 def retried(count: int = 1) -> dict[str, str]:
@@ -44,20 +54,22 @@ def retried(count: int = 1) -> dict[str, str]:
 
 
 def questions(url: str, thread_id: str = "t") -> list[str]:
-    messages = httpx.get(f"{url}/threads/{thread_id}/state").json()["messages"]
+    messages = http.get(f"{url}/threads/{thread_id}/state").json()["messages"]
     return [message["content"][0]["text"] for message in messages if message["role"] == "user"]
 
 
 class TestTimeOuts:
-    """The client of OpenAI gives up after 1 s, and tries again twice."""
+    """The client of OpenAI gives up after a while, and tries again."""
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_a_retry_gets_the_answer_of_the_first_attempt(self, urls: list[str], model: Scripted, stream: bool) -> None:
         servers = Alternating(*urls)
-        client = openai.OpenAI(base_url=urls[0], api_key="none", timeout=1, http_client=httpx.Client(transport=servers))
+        client = openai.OpenAI(
+            base_url=urls[0], api_key="none", timeout=1, max_retries=9, http_client=httpx.Client(transport=servers)
+        )
         post(urls[0], "warm-up")  # the first turn of all takes longer
         model.heard.clear()
-        model.silence = 1.5
+        model.words = (lambda: len(servers.requests) > 1, *model.words)
         answer: Any = client.responses.create(
             model="m", input="hi", stream=stream, extra_body={"custom_inputs": {"thread_id": "t"}}
         )
@@ -67,77 +79,87 @@ class TestTimeOuts:
         assert len(model.heard) == 1
         assert questions(urls[0]) == ["hi"]
 
-    def test_a_client_that_gave_up_has_left_one_turn(self, urls: list[str], model: Scripted) -> None:
-        model.silence = 4
+    def test_a_client_that_gave_up_has_left_one_turn(self, urls: list[str], go_on: Event) -> None:
         servers = Alternating(*urls)
         client = openai.OpenAI(
             base_url=urls[0], api_key="none", timeout=0.3, http_client=httpx.Client(transport=servers)
         )
         with pytest.raises(openai.APITimeoutError):
             client.responses.create(model="m", input="hi", extra_body={"custom_inputs": {"thread_id": "t"}})
+        go_on.set()
         assert len(servers.requests) == 3
         assert post(urls[0], text="next").status_code == 200
         assert questions(urls[0]) == ["hi", "next"]
 
 
 class TestRetries:
-    def test_after_the_end_it_gets_the_result_that_nobody_heard(self, urls: list[str], model: Scripted) -> None:
+    def test_after_the_end_it_gets_the_result_that_nobody_heard(
+        self, urls: list[str], model: Scripted, go_on: Event, database: str
+    ) -> None:
         with pytest.raises(httpx.TimeoutException):
-            httpx.post(f"{urls[0]}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
-        while len(httpx.get(f"{urls[0]}/threads/t/state").json().get("messages", [])) < 2:
-            time.sleep(0.1)
-        time.sleep(0.5)
+            http.post(f"{urls[0]}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+        go_on.set()
+        journal_is_complete(database)
+        assert len(http.get(f"{urls[0]}/threads/t/state").json()["messages"]) == 2
         assert post(urls[1], headers=retried()).status_code == 200
         assert len(model.heard) == 1
 
-    def test_one_who_waits_for_the_thread_is_joined_too(self, urls: list[str], model: Scripted) -> None:
-        with ThreadPoolExecutor(3) as callers:
+    def test_one_who_waits_for_the_thread_is_joined_too(
+        self, urls: list[str], model: Scripted, go_on: Event, database: str
+    ) -> None:
+        with ThreadPoolExecutor(3) as callers, psycopg.connect(database, autocommit=True) as connection:
             first = callers.submit(post, urls[0], text="first")
-            time.sleep(0.5)
+            eventually(lambda: model.heard)
             waiting = callers.submit(post, urls[0], text="second")
-            time.sleep(0.5)
+            eventually(lambda: value(connection, "SELECT count(*) FROM agent_waiting"))
             retry = callers.submit(post, urls[1], text="second", headers=retried())
+            time.sleep(0.5)  # it arrives
+            go_on.set()
             assert retry.result().json() == waiting.result().json() != first.result().json()
         assert questions(urls[0]) == ["first", "second"]
 
-    def test_of_what_was_refused_is_heard(self, make_agent: Make, urls: list[str]) -> None:
+    def test_of_what_was_refused_is_heard(
+        self, make_agent: Make, urls: list[str], model: Scripted, go_on: Event
+    ) -> None:
         with served(make_agent(thread_timeout=0.1)) as hasty, ThreadPoolExecutor(1) as callers:
             callers.submit(post, urls[0], text="first")
-            time.sleep(0.5)
+            eventually(lambda: model.heard)
             assert post(hasty, text="second").status_code == 409
+            go_on.set()
             assert post(urls[0], text="second", headers=retried()).status_code == 200
         assert questions(urls[0]) == ["first", "second"]
 
-    def test_of_what_failed_gets_the_failure(self, make_agent: Make, model: Scripted) -> None:
-        model.failure = TimeoutError("too slow")
-        model.words, model.silence = (), 1
+    def test_of_what_failed_gets_the_failure(self, make_agent: Make, model: Scripted, go_on: Event) -> None:
+        model.words, model.failure = model.words[:1], TimeoutError("too slow")
         with served(make_agent(build_graph(model, []))) as url:
             with pytest.raises(httpx.TimeoutException):
-                httpx.post(f"{url}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+                http.post(f"{url}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
+            go_on.set()
             for count in (1, 2):
                 answer = post(url, headers=retried(count))
                 assert (answer.status_code, answer.json()["error"]["code"]) == (504, "model_timed_out")
             assert len(model.heard) == 1
 
-    def test_of_an_edit(self, make_agent: Make, urls: list[str]) -> None:
+    def test_of_an_edit(self, make_agent: Make, urls: list[str], database: str) -> None:
         head = say(make_agent(), "hello", thread_id="t")["custom_outputs"]
         place = {"thread_id": "t", "checkpoint_id": head["checkpoint_id"]}
         edit = {"operation": "update_checkpoint_state", "new_messages": [{"role": "user", "content": "x"}], **place}
         body = {"input": [], "custom_inputs": edit}
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
-        deadline = time.monotonic() + 10
-        while len(httpx.get(f"{urls[0]}/threads/t/history").json()) == 3:
-            assert time.monotonic() < deadline
-        time.sleep(0.5)
-        assert httpx.post(f"{urls[1]}/responses", json=body, headers=retried()).status_code == 200
-        assert len(httpx.get(f"{urls[0]}/threads/t/history").json()) == 4
+            http.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
+        eventually(lambda: len(http.get(f"{urls[0]}/threads/t/history").json()) == 4)
+        journal_is_complete(database)
+        assert http.post(f"{urls[1]}/responses", json=body, headers=retried()).status_code == 200
+        assert len(http.get(f"{urls[0]}/threads/t/history").json()) == 4
 
 
 class TestTheSameAtOnce:
-    def test_it_joins_the_turn_that_runs(self, urls: list[str], model: Scripted) -> None:
+    def test_it_joins_the_turn_that_runs(self, urls: list[str], model: Scripted, go_on: Event) -> None:
         with ThreadPoolExecutor(4) as callers:
-            answers = list(callers.map(post, [*urls, *urls]))
+            answers = callers.map(post, [*urls, *urls])
+            eventually(lambda: model.heard)
+            time.sleep(1)  # all of them arrive
+            go_on.set()
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert len(model.heard) == 1
 
@@ -149,6 +171,27 @@ class TestTheSameAtOnce:
             answers = list(callers.map(post, [*urls, *urls, *urls, *urls]))
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert len(model.heard) == 2
+
+    def test_it_joins_the_one_that_runs_and_none_that_waits_in_vain(
+        self, urls: list[str], model: Scripted, database: str
+    ) -> None:
+        model.words = ("a", Event().is_set)
+
+        def id_at(url: str) -> Any:
+            client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+            place = {"custom_inputs": {"thread_id": "t"}}
+            stream: Any = client.responses.create(model="m", input="hi", stream=True, extra_body=place)
+            return next(stream).response.id
+
+        first = id_at(urls[0])
+        execute(
+            database,
+            "INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until) "
+            "SELECT 'resp_2', thread_id, gen_random_uuid(), digest, now() + interval '2 seconds' FROM agent_turns",
+            "INSERT INTO agent_waiting (thread_id, holder, waits_until) "
+            "SELECT thread_id, holder, now() + interval '1 minute' FROM agent_turns WHERE response_id = 'resp_2'",
+        )
+        assert id_at(urls[1]) == first
 
     def test_other_words_wait_for_their_turn(self, urls: list[str]) -> None:
         with ThreadPoolExecutor(2) as callers:
@@ -163,19 +206,19 @@ class TestRepeats:
             post(url, text="again")
         assert questions(urls[0]) == ["again", "again"]
 
-    def test_also_if_only_the_retry_of_it_gets_through(self, urls: list[str]) -> None:
+    def test_also_if_only_the_retry_of_it_gets_through(self, urls: list[str], database: str) -> None:
         post(urls[0], text="again")
-        time.sleep(2)
+        journal_is_complete(database)
         post(urls[1], text="again", headers=retried())
         assert questions(urls[0]) == ["again", "again"]
 
 
 class TestKeys:
-    def test_one_key_is_one_turn_also_without_a_thread(self, urls: list[str], model: Scripted) -> None:
+    def test_one_key_is_one_turn_also_without_a_thread(self, urls: list[str], model: Scripted, database: str) -> None:
         key = {"Idempotency-Key": "my key"}
         with ThreadPoolExecutor(4) as callers:
             answers = [answer.json() for answer in callers.map(post, [*urls, *urls], [None] * 4, "x" * 4, [key] * 4)]
-        time.sleep(0.5)
+        journal_is_complete(database)
         answers += [post(url, None, "x", key).json() for url in urls]
         assert answers == [answers[0]] * 6
         assert len(model.heard) == 1

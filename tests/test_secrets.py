@@ -62,7 +62,7 @@ def test_an_agents_life(
     failing = make_agent(build_graph(Scripted(failure=KeyError("no such thing")), []), **settings)
     elsewhere = "postgresql://me:{}@127.0.0.1:9/none"
     lost = make_agent(default_graph, database_url=elsewhere.format(PASSWORD), database_timeout=0.3)
-    wrong = make_agent(default_graph, database_url=elsewhere.format("%" + PASSWORD))
+    wrong = make_agent(default_graph, database_url=elsewhere.format("%x" + PASSWORD))  # no such escape
     for broken in (failing, lost, wrong):
         with pytest.raises(AgentError) as caught:
             say(broken, WORD, thread_id="t")

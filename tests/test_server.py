@@ -12,7 +12,7 @@ import httpx
 import openai
 import psutil
 import pytest
-from conftest import ROOT, free_port, serving, start_server, with_agent
+from conftest import ROOT, free_port, http, serving, start_server, with_agent
 
 from stateful_agent.app import RESPONSES
 
@@ -116,14 +116,14 @@ def call(arguments: str) -> dict[str, Any]:
 class TestRoutes:
     @pytest.mark.parametrize("path", [*RESPONSES, "/serving-endpoints/any/invocations"])
     def test_turns(self, url: str, path: str) -> None:
-        answer = httpx.post(url + path, json={"input": [{"role": "user", "content": "hello"}]})
+        answer = http.post(url + path, json={"input": [{"role": "user", "content": "hello"}]})
         assert answer.status_code == 200
         assert answer.json()["custom_outputs"]["thread_id"]
 
     def test_health_and_info(self, url: str) -> None:
         for path in ("/health", "/ping"):
-            assert httpx.get(url + path).json() == {"status": "healthy"}
-        assert httpx.get(f"{url}/agent/info").json()["agent_api"] == "responses"
+            assert http.get(url + path).json() == {"status": "healthy"}
+        assert http.get(f"{url}/agent/info").json()["agent_api"] == "responses"
 
     @pytest.mark.parametrize(
         "body",
@@ -159,24 +159,24 @@ class TestRoutes:
         ],
     )
     def test_bad_requests(self, url: str, body: str) -> None:
-        answer = httpx.post(f"{url}/responses", content=body, headers={"content-type": "application/json"})
+        answer = http.post(f"{url}/responses", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 400
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
 
     @pytest.mark.parametrize("form", [None, "", "text/plain", "application/x-www-form-urlencoded", "nonsense"])
     def test_a_body_must_say_that_it_is_json(self, url: str, form: str | None) -> None:
         headers = {} if form is None else {"content-type": form}
-        answer = httpx.post(f"{url}/responses", content='{"input": "hello"}', headers=headers)
+        answer = http.post(f"{url}/responses", content='{"input": "hello"}', headers=headers)
         assert answer.status_code == 400
         assert "application/json" in answer.json()["error"]["message"]
 
     @pytest.mark.parametrize("form", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"])
     def test_in_any_of_the_ways_to_say_it(self, url: str, form: str) -> None:
-        answer = httpx.post(f"{url}/responses", content='{"input": "hello"}', headers={"content-type": form})
+        answer = http.post(f"{url}/responses", content='{"input": "hello"}', headers={"content-type": form})
         assert answer.status_code == 200
 
     def test_too_large(self, url: str) -> None:
-        answer = httpx.post(f"{url}/responses", json={"input": "x" * 17 * 1024 * 1024})
+        answer = http.post(f"{url}/responses", json={"input": "x" * 17 * 1024 * 1024})
         assert answer.status_code == 413
 
 
@@ -267,6 +267,8 @@ def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> No
     with serving(logged_model, tmp_path, port, "--workers", "2") as process:
         client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
         *_, victim = psutil.Process(process.pid).children()
+        victim.suspend()
+        time.sleep(1)  # it is asked whether it lives
         victim.kill()
         for _ in range(5):
             answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
@@ -299,7 +301,7 @@ class TestSlowModel:
                 assert (await turn).status_code == 200
                 return waited
 
-        assert asyncio.run(scenario()) < 0.5
+        assert asyncio.run(scenario()) < 2
 
     def test_200_streams_at_once(self, slow_url: str) -> None:
         async def stream(client: httpx.AsyncClient, started: float) -> tuple[float, float]:

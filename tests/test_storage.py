@@ -123,7 +123,7 @@ def test_nobody_waits_for_ever(database: str, statement: Any) -> None:
         started = time.monotonic()
         with pytest.raises(StorageUnavailable) as refused:
             await fetch(pool, statement, {})
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert refused.value.retry_after > 0
         if taken:
             await pool.putconn(taken)

@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,6 +13,19 @@ from stateful_agent.errors import InvalidRequest, ThreadDeleted, ThreadNotFound
 from stateful_agent.graph import build_graph
 
 Make = Callable[..., Any]
+
+
+@pytest.fixture
+def go_on() -> Event:
+    return Event()
+
+
+def begin(agent: Any, place: dict[str, Any]) -> Any:
+    """A stream that has said its first word."""
+    stream = agent.predict_stream({"input": [user("go")], "custom_inputs": place})
+    while next(stream).type != "response.output_text.delta":
+        pass
+    return stream
 
 
 class TestThreads:
@@ -56,25 +70,25 @@ class TestThreads:
         agent.delete_thread("other")
         assert rows() == 0
 
-    def test_delete_while_a_turn_runs(self, make_agent: Make, rows: Callable[[], int]) -> None:
-        agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
-        say(agent, "hello", thread_id="t")
-        stream = agent.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
-        next(stream)
+    def test_delete_while_a_turn_runs(self, make_agent: Make, go_on: Event, rows: Callable[[], int]) -> None:
+        agent = make_agent(build_graph(Scripted("one", go_on.is_set, "two"), []))
+        say(make_agent(), "hello", thread_id="t")
+        stream = begin(agent, {"thread_id": "t"})
         agent.delete_thread("t")
         assert rows() == 0
+        go_on.set()
         assert list(stream)[-1].code == ThreadDeleted.code
         assert rows() == 0
         assert text_of(say(agent, "hello again", thread_id="t"))
         assert len(said(agent)) == 2
 
-    def test_begun_again_while_an_old_turn_runs(self, make_agent: Make) -> None:
-        slow, quick = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), [])), make_agent()
+    def test_begun_again_while_an_old_turn_runs(self, make_agent: Make, go_on: Event) -> None:
+        slow, quick = make_agent(build_graph(Scripted("one", go_on.is_set, "two"), [])), make_agent()
         say(quick, "hello", thread_id="t")
-        stream = slow.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
-        next(stream)
+        stream = begin(slow, {"thread_id": "t"})
         quick.delete_thread("t")
         say(quick, "hello again", thread_id="t")
+        go_on.set()
         assert list(stream)[-1].code == ThreadDeleted.code
         assert said(quick)[0] == "hello again"
         assert len(quick.get_checkpoint_history("t")) == 3
@@ -102,7 +116,7 @@ class TestThreads:
 
     def test_prune_while_many_turns_run(self, make_agent: Make) -> None:
         agent = make_agent(build_graph(Scripted("yes"), []))
-        done = threading.Event()
+        done = Event()
 
         def prune() -> None:
             while not done.is_set():
@@ -117,27 +131,23 @@ class TestThreads:
             done.set()
             pruning.join()
 
-    def test_prune_under_a_turn_from_an_old_checkpoint(self, make_agent: Make) -> None:
-        agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
-        first, *_ = [say(agent, f"question {n}", thread_id="t")["custom_outputs"] for n in range(3)]
-        place = {name: first[name] for name in ("thread_id", "checkpoint_id")}
-        stream = agent.predict_stream({"input": [user("go")], "custom_inputs": place})
-        while next(stream).type != "response.output_text.delta":
-            pass
+    def test_prune_under_a_turn_from_an_old_checkpoint(self, make_agent: Make, go_on: Event) -> None:
+        agent, quick = make_agent(build_graph(Scripted("one", go_on.is_set, "two"), [])), make_agent()
+        first, *_ = [say(quick, f"question {n}", thread_id="t")["custom_outputs"] for n in range(3)]
+        stream = begin(agent, {name: first[name] for name in ("thread_id", "checkpoint_id")})
         assert agent.prune(0)["threads"] == 0
+        go_on.set()
         list(stream)
         assert said(agent)[::2] == ["question 0", "go"]
         assert agent.prune(0)["threads"] == 1
         assert said(agent)[::2] == ["question 0", "go"]
 
-    def test_prune_while_a_turn_runs(self, make_agent: Make) -> None:
-        agent = make_agent(build_graph(Scripted(*"abcdefgh", pause=0.1), []))
+    def test_prune_while_a_turn_runs(self, make_agent: Make, go_on: Event) -> None:
+        agent, quick = make_agent(build_graph(Scripted("one", go_on.is_set, "two"), [])), make_agent()
         for _ in range(3):
-            say(agent, "hello", thread_id="t")
-        stream = agent.predict_stream({"input": [user("go")], "custom_inputs": {"thread_id": "t"}})
-        next(stream)
-        pruning = threading.Timer(0.3, agent.prune, [0])
-        pruning.start()
+            say(quick, "hello", thread_id="t")
+        stream = begin(agent, {"thread_id": "t"})
+        agent.prune(0)
+        go_on.set()
         assert list(stream)[-1].type == "response.completed"
-        pruning.join()
         assert len(said(agent)) == 8
