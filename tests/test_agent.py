@@ -125,6 +125,8 @@ class TestTurn:
         with ThreadPoolExecutor(8) as callers:
             assert len(list(callers.map(say, [agent] * 8, ["hi"] * 8))) == 8
 
+
+class TestContinuing:
     def test_replay_regenerates_the_answer(self, agent: Any) -> None:
         say(agent, "I'm headed to SF!", thread_id="t")
         at_model = agent.get_checkpoint_history("t")[1]
