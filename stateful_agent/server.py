@@ -60,10 +60,7 @@ def served(model: str, address: str, announced: Any) -> "FastAPI":
         os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
         mlflow.tracing.disable()  # until it is ready
         agent: Any = mlflow.pyfunc.load_model(model, suppress_warnings=True).get_raw_model()
-    # What was imported stays for ever. Looking through it for garbage would hold up every stream, again and again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
+    spare_what_stays()
 
     def ready() -> None:
         threading.Thread(target=start_tracing, daemon=True).start()
@@ -79,6 +76,13 @@ def served(model: str, address: str, announced: Any) -> "FastAPI":
             print(welcome, flush=True)
 
     return create_app(agent, ready)
+
+
+def spare_what_stays() -> None:
+    """Look for garbage seldom, and not in what was imported: that would hold up every stream, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 class Workers(Multiprocess):
