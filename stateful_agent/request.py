@@ -85,6 +85,8 @@ def read_request(body: Any) -> ResponsesRequest:
     if not isinstance(body, dict):
         raise InvalidRequest("A request is a JSON object with `input`.")
     check_parameters(body)
+    # It asks for nothing here, and MLflow would print what it does not know of it.
+    body = {name: value for name, value in body.items() if name != "truncation"}
     if body.get("input") is None:
         body = body | {"input": []}
     if isinstance(body["input"], str):

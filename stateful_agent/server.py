@@ -49,6 +49,7 @@ EOF
 
 def served(model: str, address: str, announced: Any) -> "FastAPI":
     """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
+    stop_at_hangup()
     with interruptible():
         # Seconds of imports, which the process that only watches over the workers need not wait for.
         import mlflow
@@ -109,6 +110,12 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, on_term)
 
 
+def stop_at_hangup() -> None:
+    """Stops the process as SIGTERM does when its terminal is closed, unless `nohup` has it ignore that."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM))
+
+
 def start_tracing() -> None:
     """Let MLflow trace turns from here on.
 
@@ -153,9 +160,13 @@ def main() -> None:
         timeout_worker_healthcheck=30,
     )
     sockets = [config.bind_socket()]
+    stop_at_hangup()
+    on_hangup = signal.getsignal(signal.SIGHUP)
     try:
         if args.workers > 1:
-            Workers(config, sockets).run()
+            workers = Workers(config, sockets)
+            signal.signal(signal.SIGHUP, on_hangup)  # uvicorn's own way is to begin new workers
+            workers.run()
         else:
             uvicorn.Server(config).run(sockets)
     except KeyboardInterrupt:

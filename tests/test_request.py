@@ -12,6 +12,7 @@ DEFAULTS = [
     {"tools": None, "tool_choice": "auto", "parallel_tool_calls": True, "text": {"format": {"type": "text"}}},
     {"include": ["reasoning.encrypted_content"], "text": {"verbosity": "low"}, "reasoning": {"effort": "minimal"}},
     {"stream_options": {"include_obfuscation": False}, "store": True, "background": False, "service_tier": "auto"},
+    {"truncation": ["of any type"]},
     {"truncation": "disabled", "top_logprobs": 0, "user": "u", "safety_identifier": "s", "prompt_cache_key": "k"},
     {"model": "any", "temperature": 0.0, "top_p": 1, "max_output_tokens": 100, "metadata": {"a": "b"}},
     {"databricks_options": {"return_trace": True}, "context": {"conversation_id": "c", "user_id": "u"}},

@@ -260,6 +260,17 @@ def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_mo
     assert log.read_text().splitlines()[1:] == ["Stopped."]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_ends_the_server_and_its_database(workers: str, logged_model: str, tmp_path: Path) -> None:
+    with serving(logged_model, tmp_path, free_port(), "--workers", workers) as process:
+        server = psutil.Process(process.pid)
+        for each in [server, *server.children(recursive=True)]:
+            each.send_signal(signal.SIGHUP)
+        process.wait(20)
+    mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert mine == []
+
+
 def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> None:
     port = free_port()
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}", api_key="none", max_retries=5)
