@@ -69,6 +69,14 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         self._serde: Serde  # comes with the graph: it reads the types that the graph declares
         atexit.register(self.close)
 
+    @property
+    def answers_from(self) -> str:
+        """What answers, in words."""
+        if self._graph is not default_graph:
+            return "a graph of your own"
+        offline = "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)"
+        return self.settings.agent_model or offline
+
     # -- A turn ----------------------------------------------------------------------------------------------------
 
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:

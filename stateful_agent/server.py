@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +48,30 @@ EOF
 """
 
 
-def served(model: str, address: str, announced: Any) -> "FastAPI":
+def served(model: str, address: str, announced: Any) -> "ASGIApp":
     """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
     stop_at_hangup()
     with interruptible():
         # Seconds of imports, which the process that only watches over the workers need not wait for.
         import mlflow
+        from mlflow.exceptions import MlflowException
+        from pydantic import ValidationError
 
         from stateful_agent.app import create_app
+        from stateful_agent.errors import AgentError
 
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
         # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
         os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
         mlflow.tracing.disable()  # until it is ready
-        agent: Any = mlflow.pyfunc.load_model(model, suppress_warnings=True).get_raw_model()
+        try:
+            agent: Any = mlflow.pyfunc.load_model(model, suppress_warnings=True).get_raw_model()
+        except MlflowException as error:
+            reason = error.__cause__ or error
+            if not isinstance(reason, AgentError | ValidationError):
+                raise
+            print(f"The agent cannot be loaded: {reason}", file=sys.stderr)
+            sys.exit(STARTUP_FAILURE)  # with any other status, workers would be tried again
     spare_what_stays()
 
     def ready() -> None:
@@ -68,15 +79,30 @@ def served(model: str, address: str, announced: Any) -> "FastAPI":
         if announced.acquire(block=False):
             welcome = WELCOME.format(
                 model=os.path.relpath(model) if os.path.isdir(model) else model,
-                answers=agent.settings.agent_model
-                or "the built-in offline model: a few fixed rules (set AGENT_MODEL for a real one)",
+                answers=agent.answers_from,
                 database=agent.storage.description,
                 address=address,
                 python=os.path.relpath(sys.executable),
             )
             print(welcome, flush=True)
 
-    return create_app(agent, ready)
+    return without_traceback(create_app(agent, ready))
+
+
+def without_traceback(app: "ASGIApp") -> "ASGIApp":
+    """The same app, but why it does not start is told by our errors' messages alone."""
+
+    async def served(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def tell(message: "Message") -> None:
+            if message["type"] == "lifespan.startup.failed":
+                _, is_ours, reason = message["message"].rpartition("\nstateful_agent.errors.")
+                if is_ours:
+                    message["message"] = reason.partition(": ")[2].strip()
+            await send(message)
+
+        await app(scope, receive, tell if scope["type"] == "lifespan" else send)
+
+    return served
 
 
 def spare_what_stays() -> None:
@@ -167,6 +193,8 @@ def main() -> None:
             workers = Workers(config, sockets)
             signal.signal(signal.SIGHUP, on_hangup)  # uvicorn's own way is to begin new workers
             workers.run()
+            if STARTUP_FAILURE in {process.exitcode for process in workers.processes}:
+                sys.exit(STARTUP_FAILURE)
         else:
             uvicorn.Server(config).run(sockets)
     except KeyboardInterrupt:

@@ -260,6 +260,19 @@ def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_mo
     assert log.read_text().splitlines()[1:] == ["Stopped."]
 
 
+@pytest.mark.parametrize(
+    ("workers", "setting", "reason"),
+    [("1", {"LANGGRAPH_AES_KEY": "short"}, "must be 16, 24 or 32 bytes"), ("2", {"MAX_STEPS": "abc"}, "valid integer")],
+)
+def test_why_it_does_not_start_is_told_without_traceback(
+    workers: str, setting: dict[str, str], reason: str, logged_model: str, tmp_path: Path
+) -> None:
+    assert start_server(logged_model, tmp_path, free_port(), "--workers", workers, **setting).wait(60) == 3
+    told = (tmp_path / "server.log").read_text()
+    assert reason in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_ends_the_server_and_its_database(workers: str, logged_model: str, tmp_path: Path) -> None:
     with serving(logged_model, tmp_path, free_port(), "--workers", workers) as process:
