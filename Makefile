@@ -30,7 +30,7 @@ faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients
 clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent
 	$(BIN)/pytest -n 0 -vv tests/clients
 
-bench: .venv/ready  ## Measure what everything costs, beside other designs, into benchmarks/results.md (12 minutes)
+bench: .venv/ready  ## Measure what everything costs, beside other designs, into benchmarks/results.md (10 minutes)
 	$(BIN)/python -m benchmarks --into benchmarks
 
 format: .venv/dev  ## Format the code

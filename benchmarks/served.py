@@ -43,7 +43,7 @@ def streams(bench: Bench) -> Iterator[Row]:
 def throughput(bench: Bench) -> Iterator[Row]:
     """Turns per second, here and by the notebooks' design behind MLflow's own server."""
     workers, words = _workers()
-    seconds = bench.seconds(6)
+    seconds = bench.seconds(5)
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "throughput", workers=workers))
         settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.tracking}
@@ -75,7 +75,7 @@ def throughput(bench: Bench) -> Iterator[Row]:
 
 def startup(bench: Bench) -> Iterator[Row]:
     """From the start of the process to its first answer."""
-    model, folder, times = bench.model, bench.folder / "startup", bench.times(4)
+    model, folder, times = bench.model, bench.folder / "startup", bench.times(3)
     settings = {"MLFLOW_TRACKING_URI": bench.store(), "AGENT_DATA_DIR": str(folder)}
     bench.say(f"starting the server and importing what it stands on, {times} times, in turns")
     ours, imports = [], []
@@ -100,7 +100,7 @@ def startup(bench: Bench) -> Iterator[Row]:
 
 def memory(bench: Bench) -> Iterator[Row]:
     """What the server holds, as turns go by."""
-    step, most = bench.times(1000), bench.seconds(120)
+    step, most = bench.times(1000), bench.seconds(200)
     workers, words = _workers()
     with _here(bench, "memory", workers=workers) as server:
         held, began = [server.memory()], time.perf_counter()
@@ -134,7 +134,7 @@ def tracing(bench: Bench) -> Iterator[Row]:
         "10 %": {"MLFLOW_TRACE_SAMPLING_RATIO": "0.1"},
         "in SQLite": {"MLFLOW_TRACKING_URI": bench.store()},
     }
-    seconds, rounds = bench.seconds(2), bench.times(3)
+    seconds, rounds = bench.seconds(2), bench.times(2)
     alone: dict[str, list[float]] = {name: [] for name in settings}
     saturated: dict[str, list[float]] = {name: [] for name in settings}
     with ExitStack() as stack:
