@@ -51,7 +51,7 @@ class TestOurs:
         assert [branch["is_head"] for branch in http.get(f"{path}/branches").json()] == [True, False]
         copy = http.post(f"{path}/copy").json()
         assert {each["thread_id"] for each in http.get("/threads").json()} >= {thread, copy["thread_id"]}
-        assert http.post("/threads/prune", json={"older_than_days": 0}).json()["threads"] == 2
+        assert http.post("/threads/prune", json={"older_than_days": 0}).json()["threads"] >= 2
         assert http.delete(path).json()["checkpoints"] == 1
         assert http.get(f"{path}/state").status_code == 404
 

@@ -273,6 +273,15 @@ def test_why_it_does_not_start_is_told_without_traceback(
     assert "Traceback" not in told
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Lets processes heed that their terminal is closed, also where the tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_ends_the_server_and_its_database(workers: str, logged_model: str, tmp_path: Path) -> None:
     with serving(logged_model, tmp_path, free_port(), "--workers", workers) as process:
