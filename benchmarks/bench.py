@@ -29,7 +29,7 @@ class Bench:
         self.folder, self.quick = folder, quick
         self._stores = 0
         self._tracking = TrackingServer()
-        self.tracking = self._tracking.url
+        self.tracking, self.traces = self._tracking.url, self._tracking.traces
         self._postgres = Postgres(folder / "postgres")
         self.database = self._postgres.database
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"

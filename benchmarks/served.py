@@ -154,6 +154,8 @@ def tracing(bench: Bench) -> Iterator[Row]:
                 if n:
                     alone[name].append(latency)
                     saturated[name].append(1 / rate)
+        if not bench.traces():
+            raise RuntimeError("No trace has arrived at the tracking server.")
     for what, taken in (("alone", alone), ("on a server that has no time left", saturated)):
         for name, how in (("on", ""), ("10 %", ", 10 % sampled"), ("in SQLite", ", which it stores in SQLite itself")):
             slower = ratios(taken[name], taken["off"])

@@ -19,7 +19,7 @@ from stateful_agent.output import Event
 from stateful_agent.request import ResponsesRequest
 from stateful_agent.responses import error_event
 from stateful_agent.retries import Attempt, attempting
-from stateful_agent.running import Running, as_response
+from stateful_agent.running import Running, as_response, called
 
 IsGone = Callable[[], Awaitable[bool]]
 """Tells whether the caller has hung up."""
@@ -41,12 +41,13 @@ class Answers:
             AgentError: the turn failed.
         """
         running = self._start(request, attempt)
-        async for batch in self._listen(running):
-            if batch:
-                last = batch[-1]
-        if last["type"] == "error":
-            raise running.error_in(last)
-        running.is_delivered = not await is_gone()
+        with called(running):
+            async for batch in self._listen(running):
+                if batch:
+                    last = batch[-1]
+            if last["type"] == "error":
+                raise running.error_in(last)
+            running.is_delivered = not await is_gone()
         return dict(last["response"])
 
     async def answer_stream(
@@ -58,11 +59,12 @@ class Answers:
             AgentError: before the first event. Later, an event says so.
         """
         running = self._start(request, attempt)
-        async for batch in self._listen(running):
-            if batch and batch[0]["type"] == "error" and batch[0]["sequence_number"] == 0:
-                raise running.error_in(batch[0])
-            yield batch
-        running.is_delivered = running.error is None and not await is_gone()
+        with called(running):
+            async for batch in self._listen(running):
+                if batch and batch[0]["type"] == "error" and batch[0]["sequence_number"] == 0:
+                    raise running.error_in(batch[0])
+                yield batch
+            running.is_delivered = running.error is None and not await is_gone()
 
     async def answer_later(self, request: ResponsesRequest, attempt: Attempt, is_gone: IsGone) -> Event:
         """The response of a request's turn as soon as that has begun, or waits for its thread.

@@ -169,12 +169,13 @@ class Journal:
                 for running in self.running.values()
                 if running.attempt.holder
             ]
+            over = [running for running, _, has_ended in found if has_ended and not running.callers]
             cancelled = await fetch(pool, STORE, as_parameters(found, serde) | {"refused": refused})
             del self._refused[: len(refused)]
-            for running, told, has_ended in found:
+            for running, told, _ in found:
                 running.stored = told
-                if has_ended:
-                    self._forget(running)
+            for running in over:
+                self._forget(running)
             for row in cancelled:
                 if here := self.running.get(row["response_id"]):
                     here.cancel()

@@ -1,7 +1,8 @@
 """A response while its turn runs in this process: what it has said so far, for all who listen."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of, typed
@@ -24,6 +25,8 @@ class Running:
         """How it has ended: `completed`, `failed` or `cancelled`."""
         self.error: AgentError | None = None
         self.ended_at = 0.0
+        self.callers = 0
+        """How many requests are being answered with it. Until then, whether it `is_delivered` is not known."""
         self.is_promised = False
         """Whether its caller was told its id instead of its answer, and will come back."""
         self.is_delivered = False
@@ -89,6 +92,16 @@ class Running:
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+@contextmanager
+def called(running: Running) -> Iterator[None]:
+    """A request is being answered with `running`."""
+    running.callers += 1
+    try:
+        yield
+    finally:
+        running.callers -= 1
 
 
 def as_response(response_id: str, thread_id: str, began_at: datetime, status: str | None, events: list[Event]) -> Event:

@@ -16,8 +16,11 @@ from listening_servers import Alternating, journal_is_complete, served
 from scripted import Scripted
 from walking import execute
 
+from stateful_agent.answers import Answers
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph import build_graph
+from stateful_agent.journal import Journal
+from stateful_agent.request import read_request
 from stateful_agent.retries import attempt_of
 
 Make = Callable[..., Any]
@@ -163,15 +166,6 @@ class TestTheSameAtOnce:
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert len(model.heard) == 1
 
-    def test_those_that_wait_for_another_turn_are_one(self, urls: list[str], model: Scripted) -> None:
-        with ThreadPoolExecutor(9) as callers:
-            callers.submit(post, urls[0], text="before")
-            while not model.heard:
-                time.sleep(0.01)
-            answers = list(callers.map(post, [*urls, *urls, *urls, *urls]))
-        assert len({answer.json()["id"] for answer in answers}) == 1
-        assert len(model.heard) == 2
-
     def test_it_joins_the_one_that_runs_and_none_that_waits_in_vain(
         self, urls: list[str], model: Scripted, database: str
     ) -> None:
@@ -211,6 +205,26 @@ class TestRepeats:
         journal_is_complete(database)
         post(urls[1], text="again", headers=retried())
         assert questions(urls[0]) == ["again", "again"]
+
+    def test_also_if_the_journal_had_its_end_before_its_caller(self, agent: Any, database: str) -> None:
+        body = {"input": "again", "custom_inputs": {"thread_id": "t"}}
+
+        async def still_there() -> bool:
+            return False
+
+        async def be_answered() -> None:
+            journal = Journal(agent)
+            answers = Answers(agent, journal).answer_stream(
+                read_request(body), attempt_of({}, body, caller=None), still_there
+            )
+            async for batch in answers:
+                if batch[-1]["type"] == "response.completed":
+                    await journal.store()
+            await journal.store()
+
+        agent.loop.run(be_answered())
+        with psycopg.connect(database) as connection:
+            assert value(connection, "SELECT is_delivered FROM agent_turns")
 
 
 class TestKeys:
