@@ -41,7 +41,8 @@ $function$"""
 # that is known to be a retry, also one that is over and whose caller did not hear it. The earlier one runs; of those
 # that wait, only the first will, and the others have it as their twin.
 # The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
-# `version` tells whether anything was written in between.
+# `version` tells whether anything was written in between. Then the turn takes again what it has taken, ahead of all
+# who wait: they wait for it.
 TAKE = Function(
     "agent_take",
     """
@@ -60,6 +61,8 @@ TAKE = Function(
                 UNION ALL SELECT FROM checkpoints WHERE thread_id = %(thread_id)s
             )
         )
+    ), own AS (
+        SELECT FROM agent_threads WHERE thread_id = %(thread_id)s AND holder = %(holder)s
     ), twin AS (
         SELECT response_id, digest = %(digest)s AS is_same
         FROM agent_turns AS turn LEFT JOIN agent_waiting AS waiting USING (holder)
@@ -74,19 +77,22 @@ TAKE = Function(
                 )
             )
         ) AND NOT EXISTS (
-            SELECT FROM agent_turns AS own
-            WHERE own.holder = %(holder)s AND (own.began_at, own.response_id) < (turn.began_at, turn.response_id)
-        )
+            SELECT FROM agent_turns AS earlier
+            WHERE earlier.holder = %(holder)s
+                AND (earlier.began_at, earlier.response_id) < (turn.began_at, turn.response_id)
+        ) AND NOT EXISTS (SELECT FROM own)
         ORDER BY waiting.holder IS NOT NULL, CASE WHEN waiting.holder IS NOT NULL THEN began_at END, began_at DESC
         LIMIT 1
     ), taken AS (
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
         SELECT %(thread_id)s, %(caller)s, %(holder)s, clock_timestamp() + %(lease)s
         FROM known
-        WHERE NOT EXISTS (
-            SELECT FROM agent_waiting
-            WHERE thread_id = %(thread_id)s AND ticket < %(ticket)s AND waits_until > clock_timestamp()
-        ) AND NOT EXISTS (SELECT FROM twin)
+        WHERE NOT EXISTS (SELECT FROM twin) AND (
+            EXISTS (SELECT FROM own) OR NOT EXISTS (
+                SELECT FROM agent_waiting
+                WHERE thread_id = %(thread_id)s AND ticket < %(ticket)s AND waits_until > clock_timestamp()
+            )
+        )
         ON CONFLICT (thread_id) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
         WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
             AND (%(caller)s IS NULL OR thread.owner = %(caller)s)

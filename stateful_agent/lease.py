@@ -8,6 +8,7 @@ it to the next who asks, and can write no more. Time is the database's.
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
@@ -15,7 +16,7 @@ from uuid import UUID
 from langgraph.checkpoint.base import id as checkpoint_ids
 from psycopg.rows import DictRow
 
-from stateful_agent.errors import AlreadyAnswered, KeyReused, ThreadBusy
+from stateful_agent.errors import AlreadyAnswered, KeyReused, StorageUnavailable, ThreadBusy
 from stateful_agent.functions import TAKE
 from stateful_agent.retries import as_parameters, current_attempt
 from stateful_agent.storage import Pool, fetch
@@ -100,11 +101,10 @@ class Leases:
                 if row["twin"] is not None:
                     raise AlreadyAnswered(row["twin"]) if row["is_same"] else KeyReused()
                 if row["version"] is not None:
-                    self._hold(values["holder"], values["thread_id"])
                     if attempt:
                         attempt.place(values["thread_id"], values["holder"])
                     if row["version"] == (row["version_seen"] or 0):
-                        return row
+                        break
                     continue  # another turn ended while this was asked: read what it wrote
                 if clock() > deadline:
                     raise ThreadBusy()
@@ -116,7 +116,10 @@ class Leases:
                 await asyncio.sleep(QUEUE_INTERVAL)
         finally:
             if values["ticket"] != NO_TICKET:
-                await fetch(self.pool, LEAVE_QUEUE, values)
+                with suppress(StorageUnavailable):  # a place that is not kept is soon nobody's
+                    await fetch(self.pool, LEAVE_QUEUE, values)
+        self._hold(values["holder"], values["thread_id"])
+        return row
 
     def holds(self, holder: UUID) -> bool:
         """Whether a lease is kept."""

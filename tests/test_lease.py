@@ -4,8 +4,10 @@ they share nothing but the database."""
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from walking import said, user
 from stateful_agent import lease
 from stateful_agent.errors import ClockBehind, ThreadBusy, TurnOvertaken
 from stateful_agent.graph import build_graph
+from stateful_agent.retries import Attempt, attempting
 
 Make = Callable[..., Any]
 
@@ -103,18 +106,47 @@ def test_reading_waits_for_nobody(make_agent: Make, go_on: Event) -> None:
     assert list(stream)[-1].type == "response.completed"
 
 
-def test_what_changes_while_a_turn_takes_the_thread_is_seen(agent: Any, database: str) -> None:
-    first, _ = [say(agent, "hello", thread_id="t")["custom_outputs"] for _ in range(2)]
-    with ThreadPoolExecutor(1) as callers, psycopg.connect(database) as other:
-        other.execute("SELECT FROM agent_threads FOR UPDATE")
-        turn = callers.submit(say, agent, "hello", thread_id="t")
+class TestWhatChangesWhileATurnTakesTheThread:
+    """The turn has begun to read, and waits for the row of its thread, which another changes."""
+
+    @contextmanager
+    def taking(self, agent: Any, database: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
+        def attempt() -> Any:
+            with attempting(Attempt(f"resp_{uuid.uuid4().hex}", b"digest", is_retry=False)):
+                return say(agent, "hello", thread_id="t")
+
         locked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        with psycopg.connect(database, autocommit=True) as connection:
-            eventually(lambda: value(connection, locked))  # the turn has begun to read, and waits for the row
-        other.execute("DELETE FROM checkpoints WHERE checkpoint_id > %s", (first["checkpoint_id"],))
-        other.execute("UPDATE agent_threads SET version = version + 1")
-        other.commit()
+        with ThreadPoolExecutor(1) as callers, psycopg.connect(database) as other:
+            other.execute("SELECT FROM agent_threads FOR UPDATE")
+            turn = callers.submit(attempt)
+            with psycopg.connect(database, autocommit=True) as connection:
+                eventually(lambda: value(connection, locked))
+            yield other, turn
+            other.execute("UPDATE agent_threads SET version = version + 1")
+
+    def test_is_seen(self, agent: Any, database: str) -> None:
+        first, _ = [say(agent, "hello", thread_id="t")["custom_outputs"] for _ in range(2)]
+        with self.taking(agent, database) as (other, turn):
+            other.execute("DELETE FROM checkpoints WHERE checkpoint_id > %s", (first["checkpoint_id"],))
         assert turn.result()["custom_outputs"]["parent_checkpoint_id"] == first["checkpoint_id"]
+
+    @pytest.mark.parametrize("digest", ["digest", "another"])
+    def test_who_has_begun_to_wait_meanwhile_is_not_waited_for(
+        self, make_agent: Make, database: str, digest: str
+    ) -> None:
+        agent = make_agent(thread_timeout=1)
+        say(agent, "hello", thread_id="t")
+        with self.taking(agent, database) as (other, turn):
+            other.execute(
+                "INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until) "
+                "VALUES ('resp_other', 't', gen_random_uuid(), %s, now() + interval '1 minute')",
+                (digest.encode(),),
+            )
+            other.execute(
+                "INSERT INTO agent_waiting (holder, thread_id, waits_until) "
+                "SELECT holder, thread_id, alive_until FROM agent_turns"
+            )
+        assert turn.result()["status"] == "completed"
 
 
 @pytest.fixture
