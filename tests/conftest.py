@@ -48,7 +48,18 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts")))
     os.environ["MLFLOW_EXPERIMENT_NAME"] = "tests"
+    mlflow.tracing.disable()  # to store it takes SQLite longer than the turn; for `traced`, and in servers
     return uri
+
+
+@pytest.fixture
+def traced(tracking: str) -> Iterator[None]:
+    """Turns are traced, as they are wherever MLflow knows where to."""
+    import mlflow
+
+    mlflow.tracing.enable()
+    yield
+    mlflow.tracing.disable()
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ class TestTurn:
     def test_input_may_be_text(self, agent: Any) -> None:
         assert asyncio.run(agent.apredict({"input": "hello"})).custom_outputs["thread_id"]
 
+    @pytest.mark.usefixtures("traced")
     def test_a_trace_knows_its_thread(self, agent: Any) -> None:
         say(agent, "hello", thread_id="traced")
         mlflow.flush_trace_async_logging()

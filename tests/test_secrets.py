@@ -42,6 +42,7 @@ def files(folder: Path) -> Iterator[bytes]:
     return (file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("is_encrypted", [False, True])
 def test_an_agents_life(
     make_agent: Make,

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import signal
 import socket
 import subprocess
 import time
@@ -10,7 +9,6 @@ from typing import Any
 
 import httpx
 import openai
-import psutil
 import pytest
 from conftest import ROOT, free_port, http, serving, start_server, with_agent
 
@@ -224,40 +222,12 @@ def test_what_it_prints_works_when_pasted(logged_model: str, tmp_path: Path) -> 
     assert "You said you are going to SF" in done.stdout
 
 
-def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> None:
-    port = free_port()
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}", api_key="none", max_retries=0)
-    thread: Any = {"custom_inputs": {"thread_id": "t"}}
-    with serving(logged_model, tmp_path, port) as process:
-        client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
-        process.kill()
-    with serving(logged_model, tmp_path, port) as process:
-        answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
-        assert "SF" in answer.output_text
-        process.send_signal(signal.SIGINT)  # Ctrl-C
-        process.wait(10)
-    databases = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
-    assert databases == []
-
-
 def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert start_server(logged_model, tmp_path, taken.getsockname()[1]).wait(30) != 0
     assert "Address already in use" in (tmp_path / "server.log").read_text()
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_model: str, tmp_path: Path) -> None:
-    process = start_server(logged_model, tmp_path, free_port(), "--workers", workers)
-    log = tmp_path / "server.log"
-    while "Loading" not in log.read_text():
-        time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    process.wait(20)
-    assert log.read_text().splitlines()[1:] == ["Stopped."]
 
 
 @pytest.mark.parametrize(
@@ -271,46 +241,6 @@ def test_why_it_does_not_start_is_told_without_traceback(
     told = (tmp_path / "server.log").read_text()
     assert reason in told
     assert "Traceback" not in told
-
-
-@pytest.fixture
-def terminal() -> Iterator[None]:
-    """Lets processes heed that their terminal is closed, also where the tests run under `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("terminal")
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_closed_terminal_ends_the_server_and_its_database(workers: str, logged_model: str, tmp_path: Path) -> None:
-    with serving(logged_model, tmp_path, free_port(), "--workers", workers) as process:
-        server = psutil.Process(process.pid)
-        for each in [server, *server.children(recursive=True)]:
-            each.send_signal(signal.SIGHUP)
-        process.wait(20)
-    mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
-    assert mine == []
-
-
-def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> None:
-    port = free_port()
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}", api_key="none", max_retries=5)
-    thread: Any = {"custom_inputs": {"thread_id": "t"}}
-    with serving(logged_model, tmp_path, port, "--workers", "2") as process:
-        client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
-        *_, victim = psutil.Process(process.pid).children()
-        victim.suspend()
-        time.sleep(1)  # it is asked whether it lives
-        victim.kill()
-        for _ in range(5):
-            answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
-            assert "SF" in answer.output_text
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-    mine = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
-    assert mine == []
-    assert (tmp_path / "server.log").read_text().count("Try it") == 1
 
 
 @pytest.fixture(scope="module")

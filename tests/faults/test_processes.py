@@ -1,0 +1,82 @@
+"""A server's process from its start to its end. Whatever ends it, nothing is lost, nor left running."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+from conftest import free_port, serving, start_server
+
+
+def left_running(folder: Path) -> list[psutil.Process]:
+    """What was started for a folder, and has not ended."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}", api_key="none", max_retries=0)
+    thread: Any = {"custom_inputs": {"thread_id": "t"}}
+    with serving(logged_model, tmp_path, port) as process:
+        client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
+        process.kill()
+    with serving(logged_model, tmp_path, port) as process:
+        answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
+        assert "SF" in answer.output_text
+        process.send_signal(signal.SIGINT)  # Ctrl-C
+        process.wait(10)
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_model: str, tmp_path: Path) -> None:
+    process = start_server(logged_model, tmp_path, free_port(), "--workers", workers)
+    log = tmp_path / "server.log"
+    while "Loading" not in log.read_text():
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert log.read_text().splitlines()[1:] == ["Stopped."]
+
+
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Lets processes heed that their terminal is closed, also where the tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_ends_the_server_and_its_database(workers: str, logged_model: str, tmp_path: Path) -> None:
+    with serving(logged_model, tmp_path, free_port(), "--workers", workers) as process:
+        server = psutil.Process(process.pid)
+        for each in [server, *server.children(recursive=True)]:
+            each.send_signal(signal.SIGHUP)
+        process.wait(20)
+    assert left_running(tmp_path) == []
+
+
+def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}", api_key="none", max_retries=5)
+    thread: Any = {"custom_inputs": {"thread_id": "t"}}
+    with serving(logged_model, tmp_path, port, "--workers", "2") as process:
+        client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
+        *_, victim = psutil.Process(process.pid).children()
+        victim.suspend()
+        time.sleep(1)  # it is asked whether it lives
+        victim.kill()
+        for _ in range(5):
+            answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
+            assert "SF" in answer.output_text
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert left_running(tmp_path) == []
+    assert (tmp_path / "server.log").read_text().count("Try it") == 1
