@@ -64,13 +64,13 @@ class TestProxy:
         assert [number for (number,) in found] == numbers
 
 
-def test_bytes_are_those_of_all_values_before_compression(database: str) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
-        before, on_disk = bytes_held(database), bytes_on_disk(database)
+def test_bytes_are_those_of_all_values_before_compression(own_database: str) -> None:
+    with psycopg.connect(own_database, autocommit=True) as connection:
+        before, on_disk = bytes_held(own_database), bytes_on_disk(own_database)
         connection.execute("CREATE TABLE things (a text, b bytea, c jsonb, d int)")
         connection.execute("INSERT INTO things VALUES (repeat('a', 100000), 'abc', '{}', 1), (NULL, '', '[]', NULL)")
-    assert bytes_held(database) - before == 100_000 + 3 + 2 + 4 + 2
-    assert 0 < bytes_on_disk(database) - on_disk < 100_000  # one letter repeated compresses
+    assert bytes_held(own_database) - before == 100_000 + 3 + 2 + 4 + 2
+    assert 0 < bytes_on_disk(own_database) - on_disk < 100_000  # one letter repeated compresses
 
 
 def test_a_ratio_is_that_of_the_pairs() -> None:

@@ -2,12 +2,10 @@
 
 import json
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from conftest import ROOT, free_port, http, say, serving, with_agent
@@ -148,21 +146,3 @@ class TestStream:
         for ask in (by_helper, lambda: list(client.responses.create(model="m", input="fail", stream=True))):
             with pytest.raises(openai.APIError, match=r"Its log has the cause, under error [0-9a-f]{12}"):
                 ask()
-
-
-def test_a_server_that_stops_says_so_to_every_caller(logged_model: str, tmp_path: Path) -> None:
-    port = free_port()
-    model = with_agent(logged_model, ROOT / "tests" / "moody_agent.py", tmp_path)
-    with serving(model, tmp_path, port) as process:
-        body = {"input": "count", "stream": True}
-        with httpx.stream("POST", f"http://127.0.0.1:{port}/responses", json=body, timeout=30) as answer:
-            received: list[str] = []
-            for line in answer.iter_lines():
-                if not received:
-                    process.send_signal(signal.SIGTERM)
-                received.append(line)
-        assert process.wait(15) is not None
-    assert received[-2:] == ["data: [DONE]", ""]
-    events = events_of(received)
-    assert (events[-1]["type"], events[-1]["code"]) == ("error", "shutting_down")
-    assert [event["sequence_number"] for event in events] == list(range(len(events)))

@@ -126,8 +126,10 @@ def test_dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert "5ecret" not in shown
 
 
-def test_set_up_database(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
+def test_set_up_database(
+    own_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with psycopg.connect(own_database, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS runs_it")
         connection.execute("CREATE ROLE runs_it")
 
@@ -139,7 +141,7 @@ def test_set_up_database(database: str, monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(SystemExit):
         run()
     assert "set DATABASE_URL" in capsys.readouterr().err
-    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("DATABASE_URL", own_database)
     monkeypatch.setenv("DATABASE_SCHEMA", "agents")
     assert "Created the schema agents.\nThe tables in schema agents were created." in run()
     shown = run("--grant", "runs_it")

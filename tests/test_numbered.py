@@ -85,7 +85,7 @@ class TestStoredOnce:
         say(agent, "I'm headed to SF!", thread_id="t")
         execute(
             database,
-            "CREATE TABLE whole AS SELECT * FROM agent_blobs",
+            "CREATE TEMP TABLE whole AS SELECT * FROM agent_blobs",
             "UPDATE checkpoint_blobs SET type = whole.type, blob = whole.blob FROM whole"
             " WHERE checkpoint_blobs.version = whole.version AND checkpoint_blobs.channel = whole.channel",
             "DELETE FROM agent_messages",

@@ -26,16 +26,17 @@ def begin(agent: Any, thread_id: str) -> Any:
     return stream
 
 
-def test_any_langgraph_tool_can_read_what_is_stored(agent: Any, database: str) -> None:
+def test_any_langgraph_tool_can_read_what_is_stored(make_agent: Make, own_database: str) -> None:
+    agent = make_agent(database_url=own_database)
     say(agent, "Weather in SF and LA?", thread_id="t")
 
     async def read() -> None:
-        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(own_database, autocommit=True) as connection:
             await connection.execute(
                 "CREATE SCHEMA langgraph; CREATE VIEW langgraph.checkpoint_blobs AS SELECT * FROM agent_blobs"
             )
         async with AsyncPostgresSaver.from_conn_string(
-            psycopg.conninfo.make_conninfo(database, options="-csearch_path=langgraph,public")
+            psycopg.conninfo.make_conninfo(own_database, options="-csearch_path=langgraph,public")
         ) as theirs:
             stored = [found async for found in theirs.alist(at("t"))]
         _, ours = await agent.graph_on_disk()

@@ -30,6 +30,12 @@ def empty(postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def database(own_database: str) -> str:
+    """The tables themselves are changed here."""
+    return own_database
+
+
+@pytest.fixture
 def writer(postgres: str) -> str:
     """A role that owns nothing."""
     with psycopg.connect(postgres, autocommit=True) as connection:

@@ -1,16 +1,13 @@
 import asyncio
 import json
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from conftest import ROOT, free_port, http, serving, start_server, with_agent
+from conftest import ROOT, free_port, http, serving, with_agent
 
 from stateful_agent.app import RESPONSES
 
@@ -209,38 +206,6 @@ class TestDatabricksClients:
         assert client.predict(endpoint="any", inputs=body)["custom_outputs"]["thread_id"] == "deployed"
         events = list(client.predict_stream(endpoint="any", inputs=body))
         assert events[-1]["type"] == "response.completed"
-
-
-def test_what_it_prints_works_when_pasted(logged_model: str, tmp_path: Path) -> None:
-    port = free_port()
-    with serving(logged_model, ROOT, port, AGENT_DATA_DIR=str(tmp_path)):
-        printed = (ROOT / "server.log").read_text()
-        (ROOT / "server.log").unlink()
-        assert "offline model" in printed
-        pasted = printed[printed.index("curl") :]
-        done = subprocess.run(["bash", "-e"], input=pasted, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "You said you are going to SF" in done.stdout
-
-
-def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        assert start_server(logged_model, tmp_path, taken.getsockname()[1]).wait(30) != 0
-    assert "Address already in use" in (tmp_path / "server.log").read_text()
-
-
-@pytest.mark.parametrize(
-    ("workers", "setting", "reason"),
-    [("1", {"LANGGRAPH_AES_KEY": "short"}, "must be 16, 24 or 32 bytes"), ("2", {"MAX_STEPS": "abc"}, "valid integer")],
-)
-def test_why_it_does_not_start_is_told_without_traceback(
-    workers: str, setting: dict[str, str], reason: str, logged_model: str, tmp_path: Path
-) -> None:
-    assert start_server(logged_model, tmp_path, free_port(), "--workers", workers, **setting).wait(60) == 3
-    told = (tmp_path / "server.log").read_text()
-    assert reason in told
-    assert "Traceback" not in told
 
 
 @pytest.fixture(scope="module")

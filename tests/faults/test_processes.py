@@ -1,6 +1,8 @@
 """A server's process from its start to its end. Whatever ends it, nothing is lost, nor left running."""
 
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +11,45 @@ from typing import Any
 import openai
 import psutil
 import pytest
-from conftest import free_port, serving, start_server
+from conftest import ROOT, free_port, serving, start_server, with_agent
+from listening import Stream
 
 
 def left_running(folder: Path) -> list[psutil.Process]:
     """What was started for a folder, and has not ended."""
     return [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_what_it_prints_works_when_pasted(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    with serving(logged_model, ROOT, port, AGENT_DATA_DIR=str(tmp_path)):
+        printed = (ROOT / "server.log").read_text()
+        (ROOT / "server.log").unlink()
+        assert "offline model" in printed
+        pasted = printed[printed.index("curl") :]
+        done = subprocess.run(["bash", "-e"], input=pasted, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "You said you are going to SF" in done.stdout
+
+
+def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert start_server(logged_model, tmp_path, taken.getsockname()[1]).wait(30) != 0
+    assert "Address already in use" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("workers", "setting", "reason"),
+    [("1", {"LANGGRAPH_AES_KEY": "short"}, "must be 16, 24 or 32 bytes"), ("2", {"MAX_STEPS": "abc"}, "valid integer")],
+)
+def test_why_it_does_not_start_is_told_without_traceback(
+    workers: str, setting: dict[str, str], reason: str, logged_model: str, tmp_path: Path
+) -> None:
+    assert start_server(logged_model, tmp_path, free_port(), "--workers", workers, **setting).wait(60) == 3
+    told = (tmp_path / "server.log").read_text()
+    assert reason in told
+    assert "Traceback" not in told
 
 
 def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> None:
@@ -80,3 +115,15 @@ def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> No
         process.wait(20)
     assert left_running(tmp_path) == []
     assert (tmp_path / "server.log").read_text().count("Try it") == 1
+
+
+def test_a_server_that_stops_says_so_to_every_caller(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    model = with_agent(logged_model, ROOT / "tests" / "moody_agent.py", tmp_path)
+    with serving(model, tmp_path, port) as process:
+        stream = Stream(f"http://127.0.0.1:{port}", "t", "count")
+        stream.until("response.created")
+        process.send_signal(signal.SIGTERM)
+        assert stream.until("error")["code"] == "shutting_down"
+        assert process.wait(15) is not None
+    assert [event["sequence_number"] for event in stream.events] == list(range(len(stream.events)))
