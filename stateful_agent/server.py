@@ -51,6 +51,7 @@ EOF
 def served(model: str, address: str, announced: Any) -> "ASGIApp":
     """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
     stop_at_hangup()
+    gc.disable()  # it would look through all that is imported, again and again
     with interruptible():
         # Seconds of imports, which the process that only watches over the workers need not wait for.
         import mlflow
@@ -110,6 +111,7 @@ def spare_what_stays() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+    gc.enable()
 
 
 class Workers(Multiprocess):

@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 import socket
@@ -16,6 +17,14 @@ import psycopg
 import pytest
 from fasteners import InterProcessLock
 from pydantic import SecretStr
+
+gc.disable()  # while all the tests and what they stand on are imported, none of which is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 ROOT = Path(__file__).parent.parent
 
