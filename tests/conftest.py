@@ -1,3 +1,4 @@
+import asyncio
 import gc
 import os
 import shutil
@@ -46,17 +47,31 @@ for variable in list(os.environ):
         del os.environ[variable]
 
 
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Path:
+    """A folder that whichever worker comes first makes for all."""
+    run = tmp_path_factory.getbasetemp()
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
+    with InterProcessLock(shared / f"{name}.lock"):
+        if not (shared / name).exists():
+            (shared / name).mkdir()
+            make(shared / name)
+    return shared / name
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An MLflow store of the session's own."""
     import mlflow
 
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    os.environ["MLFLOW_TRACKING_URI"] = uri
+    def make(folder: Path) -> None:
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+
+    store = tmp_path_factory.mktemp("mlflow")
+    shutil.copytree(once(tmp_path_factory, "mlflow", make), store, dirs_exist_ok=True)
+    uri = f"sqlite:///{store}/mlflow.db"
+    os.environ |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts")))
-    os.environ["MLFLOW_EXPERIMENT_NAME"] = "tests"
     mlflow.tracing.disable()  # to store it takes SQLite longer than the turn; for `traced`, and in servers
     return uri
 
@@ -74,26 +89,27 @@ def traced(tracking: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real server, with the tables set up in its database `template`."""
+    from stateful_agent.storage import EmbeddedPostgres
+
+    data = tmp_path_factory.mktemp("postgres") / "data"
+    made = once(tmp_path_factory, "postgres", make_postgres) / "data"
+    subprocess.run(["cp", "-a", made, data], check=True)  # with its owner: root cannot run a server
+    server = EmbeddedPostgres(data)
+    yield server.start()
+    server.stop()
+
+
+def make_postgres(folder: Path) -> None:
     from stateful_agent.settings import Settings
     from stateful_agent.storage import EmbeddedPostgres, Storage
 
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
+    server = EmbeddedPostgres(folder / "data")
     url = server.start()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE template")
         # Nothing of this is to outlive the machine. Making and dropping a database waits for the disk otherwise.
         connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("SELECT pg_reload_conf()")
-
-    async def set_up() -> None:
-        storage = Storage(Settings(database_url=SecretStr(in_database(url, "template"))))
-        await storage.pool()
-        await storage.close()
-
-    import asyncio
-
-    asyncio.run(set_up())
-    yield url
+    asyncio.run(Storage(Settings(database_url=SecretStr(in_database(url, "template")))).set_up())
     server.stop()
 
 
@@ -186,38 +202,32 @@ def rows(database: str) -> Callable[[], int]:
 @pytest.fixture(scope="session", autouse=True)
 def logging_the_model(
     request: pytest.FixtureRequest, tracking: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Future[str]]:
+) -> Iterator[Future[Path]]:
     """Logs the agent, if a test will need that. It takes long: it begins with the session, beside the first tests."""
-    run = tmp_path_factory.getbasetemp()
-    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # once for all workers
     with ThreadPoolExecutor(1) as beside:
         tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
         if any("logged_model" in test.fixturenames for test in tests):
-            yield beside.submit(log_the_model, shared)
+            yield beside.submit(once, tmp_path_factory, "model", log_the_model)
         else:
             yield Future()
 
 
-def log_the_model(shared: Path) -> str:
-    """The folder of the agent, logged while no database can be reached, with secrets in the environment."""
-    path_file = shared / "model.path"
-    with InterProcessLock(shared / "model.lock"):
-        if not path_file.exists():
-            secrets = {
-                "DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none",
-                "TAVILY_API_KEY": "tvly-5ecret",
-                "LANGGRAPH_AES_KEY": "aes-5ecret-of-24-bytes-x",
-                "DATABRICKS_TOKEN": "dapi-5ecret",
-            }
-            command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(path_file)]
-            subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
-    return path_file.read_text()
+def log_the_model(folder: Path) -> None:
+    """Log the agent while no database can be reached, with secrets in the environment."""
+    secrets = {
+        "DATABASE_URL": "postgresql://me:pa55word@127.0.0.1:9/none",
+        "TAVILY_API_KEY": "tvly-5ecret",
+        "LANGGRAPH_AES_KEY": "aes-5ecret-of-24-bytes-x",
+        "DATABRICKS_TOKEN": "dapi-5ecret",
+    }
+    command = [sys.executable, "log_and_deploy.py", "log", "--path-file", str(folder / "path")]
+    subprocess.run(command, cwd=ROOT, env=os.environ | secrets, check=True)
 
 
 @pytest.fixture(scope="session")
-def logged_model(logging_the_model: Future[str]) -> str:
+def logged_model(logging_the_model: Future[Path]) -> str:
     """The folder of the logged agent."""
-    return logging_the_model.result()
+    return (logging_the_model.result() / "path").read_text()
 
 
 @pytest.fixture(scope="session")
