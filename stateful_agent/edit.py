@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -41,11 +41,12 @@ async def edit(
     if as_node is None:
         pending_steps = next_nodes(graph, base.checkpoint)
         as_node = speaker(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
+        as_node = as_node or cast(dict[str, Any], base.metadata).get("as_node")
     elif not isinstance(as_node, str) or as_node not in graph.nodes:
         raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
     saver.keeps_writes = False
     try:
-        await graph.aupdate_state(base.config, {"messages": update}, as_node=as_node)
+        await graph.aupdate_state(_noting(as_node, base.config), {"messages": update}, as_node=as_node)
     except InvalidUpdateError as error:
         raise InvalidRequest("Say with as_node in the name of which step to edit.", param="as_node") from error
     await saver.flush()
@@ -90,10 +91,15 @@ async def conclude(graph: Graph, saver: TurnSaver, config: RunnableConfig, words
     ]
     as_node = speaker(graph, update, next_nodes(graph, base.checkpoint), waits_for_tools=bool(calls))
     try:
-        await graph.aupdate_state({**config, **base.config}, {"messages": update}, as_node=as_node)
+        await graph.aupdate_state(_noting(as_node, {**config, **base.config}), {"messages": update}, as_node=as_node)
     except InvalidUpdateError as error:
         raise TooManySteps() from error
     return said
+
+
+def _noting(as_node: str | None, config: RunnableConfig) -> RunnableConfig:
+    """The config of an update that notes in whose name it was: LangGraph forgets, and an edit of it has to go on so."""
+    return {**config, "metadata": {**config.get("metadata", {}), "as_node": as_node}} if as_node else config
 
 
 def _is_outdated(
@@ -132,7 +138,7 @@ def speaker(graph: Graph, messages: Sequence[AnyMessage], pending: list[str], *,
     """The step in whose name to edit, which decides what runs next.
 
     A user's message comes from outside, so it is answered; a tool's result goes on to the model; an assistant's
-    message completes the turn. Where the pending step does not tell who speaks, LangGraph knows which spoke last.
+    message completes the turn. Where the pending step does not tell who speaks, whichever spoke last does.
     """
     step = next((step for step in pending if step != START), None)
     last = messages[-1] if messages else None

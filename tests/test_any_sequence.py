@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -170,27 +171,26 @@ operation = st.tuples(
 @given(st.lists(operation, min_size=3, max_size=14))
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sequence(make_agent: Callable[..., Any], operations: list[tuple[str, int, int]]) -> None:
-    agent = make_agent(build_graph(Echo(), []))
-    trees = [Tree(agent, f"thread {next(names)}")]
-    trees[0].turn("hello", None)
-    for kind, n, which in operations:
-        tree = trees[which % len(trees)]
-        text = f"words {next(names)}"
-        match kind:
-            case "turn":
-                tree.turn(text, None)
-            case "fork":
-                tree.turn(text, n)
-            case "replay":
-                tree.replay(n)
-            case "copy":
-                trees.append(tree.copy(n))
-            case "prune":
-                agent.prune(0)
-                for each in trees:
-                    each.pruned()
-            case _:
-                tree.edit(n, kind, which, text)
-    for tree in trees:
-        tree.check()
-    agent.close()
+    with closing(make_agent(build_graph(Echo(), []))) as agent:  # there may be hundreds
+        trees = [Tree(agent, f"thread {next(names)}")]
+        trees[0].turn("hello", None)
+        for kind, n, which in operations:
+            tree = trees[which % len(trees)]
+            text = f"words {next(names)}"
+            match kind:
+                case "turn":
+                    tree.turn(text, None)
+                case "fork":
+                    tree.turn(text, n)
+                case "replay":
+                    tree.replay(n)
+                case "copy":
+                    trees.append(tree.copy(n))
+                case "prune":
+                    agent.prune(0)
+                    for each in trees:
+                        each.pruned()
+                case _:
+                    tree.edit(n, kind, which, text)
+        for tree in trees:
+            tree.check()

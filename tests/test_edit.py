@@ -54,6 +54,9 @@ class TestEdits:
             assert edited["next_nodes"] == pending
             assert agent.get_checkpoint_state("t")["pending_messages"] == []
             assert said(agent)[-1] == "and?" if pending else "You are going to SF."
+            first = agent.get_checkpoint_state("t")["messages"][0]["id"]
+            again = agent.update_checkpoint_state("t", edited["checkpoint_id"], [user("Hello!", id=first)])
+            assert again["next_nodes"] == pending
         assert len(said(agent, head)) == before
 
     def test_the_input_that_waits_at_the_start_is_part_of_it(self, agent: Any, head: str) -> None:
