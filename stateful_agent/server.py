@@ -187,7 +187,11 @@ def main() -> None:
         timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
         timeout_worker_healthcheck=30,
     )
-    sockets = [config.bind_socket()]
+    try:
+        sockets = [config.bind_socket()]
+    except SystemExit:  # uvicorn has said why
+        print("Name another place to listen at: --port, --host; or make serve PORT=... HOST=...", file=sys.stderr)
+        raise
     stop_at_hangup()
     on_hangup = signal.getsignal(signal.SIGHUP)
     try:

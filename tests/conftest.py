@@ -1,4 +1,3 @@
-import asyncio
 import gc
 import os
 import shutil
@@ -6,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,8 +14,8 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from databases import copy_of_template, make_postgres, value
 from fasteners import InterProcessLock
-from pydantic import SecretStr
 
 gc.disable()  # while all the tests and what they stand on are imported, none of which is garbage
 
@@ -100,29 +98,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop()
 
 
-def make_postgres(folder: Path) -> None:
-    from stateful_agent.settings import Settings
-    from stateful_agent.storage import EmbeddedPostgres, Storage
-
-    server = EmbeddedPostgres(folder / "data")
-    url = server.start()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE template")
-        # Nothing of this is to outlive the machine. Making and dropping a database waits for the disk otherwise.
-        connection.execute("ALTER SYSTEM SET fsync = off")
-    asyncio.run(Storage(Settings(database_url=SecretStr(in_database(url, "template")))).set_up())
-    server.stop()
-
-
-@contextmanager
-def copy_of_template(postgres: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
-        yield in_database(postgres, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 @pytest.fixture(scope="session")
 def shared_database(postgres: str) -> Iterator[str]:
     with copy_of_template(postgres) as url:
@@ -148,21 +123,6 @@ def own_database(postgres: str) -> Iterator[str]:
     """The same, for tests that change more than rows: a new one takes a quarter of a second."""
     with copy_of_template(postgres) as url:
         yield url
-
-
-def dump(database: str, *tables: str) -> bytes:
-    """What tables hold, all if none is named, as it is: text in JSON, in bytes or in a column looks the same."""
-    with psycopg.connect(database) as connection:
-        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-        content = b""
-        for table in tables or [name for (name,) in found]:
-            with connection.cursor().copy(f"COPY {table} TO STDOUT (FORMAT binary)".encode()) as rows:
-                content += b"".join(rows)
-    return content
-
-
-def in_database(url: str, name: str) -> str:
-    return psycopg.conninfo.make_conninfo(url, dbname=name)
 
 
 @pytest.fixture
@@ -289,13 +249,6 @@ def eventually(is_so: Callable[[], Any]) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "It did not come about in a minute."
         time.sleep(0.05)
-
-
-def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
-    """The one value that a query returns."""
-    row = connection.execute(query.encode(), args).fetchone()
-    assert row
-    return row[0]
 
 
 def say(agent: Any, text: str, **custom_inputs: Any) -> dict[str, Any]:

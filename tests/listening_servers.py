@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import psycopg
 import uvicorn
-from conftest import eventually, free_port, value
+from conftest import eventually, free_port
+from databases import value
 
 from stateful_agent.app import create_app
 

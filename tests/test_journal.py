@@ -11,7 +11,8 @@ import httpx
 import openai
 import psycopg
 import pytest
-from conftest import dump, eventually, http, value
+from conftest import eventually, http
+from databases import dump, value
 from listening_servers import journal_is_complete, served
 from scripted import Scripted
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import free_port, in_database, say, text_of, value
+from conftest import free_port, say, text_of
+from databases import in_database, value
 from psycopg import sql
 from pydantic import SecretStr
 from workspace import DATABASE, ENDPOINT, USER, Workspace, behind_tls, serving_api

@@ -15,7 +15,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import ROOT, eventually, say, text_of, value
+from conftest import ROOT, eventually, say, text_of
+from databases import value
 from langgraph.checkpoint.base import id as checkpoint_ids
 from scripted import Scripted
 from walking import said, user

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from conftest import dump, say, text_of
+from conftest import say, text_of
+from databases import dump
 from langchain_core.messages import AIMessage, SystemMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langgraph.graph import START, MessagesState, StateGraph

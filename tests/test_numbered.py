@@ -5,7 +5,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import say, text_of, value
+from conftest import say, text_of
+from databases import value
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from walking import Branches, at, execute, fork, read_all, replay, said, user

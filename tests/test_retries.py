@@ -11,7 +11,8 @@ import httpx
 import openai
 import psycopg
 import pytest
-from conftest import eventually, http, say, value
+from conftest import eventually, http, say
+from databases import value
 from listening_servers import Alternating, journal_is_complete, served
 from scripted import Scripted
 from walking import execute

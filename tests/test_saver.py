@@ -5,7 +5,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import say, value
+from conftest import say
+from databases import value
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver

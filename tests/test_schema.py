@@ -7,7 +7,8 @@ from typing import Any
 import debian
 import psycopg
 import pytest
-from conftest import in_database, say, text_of
+from conftest import say, text_of
+from databases import in_database
 from pydantic import SecretStr
 
 from stateful_agent import schema

@@ -10,7 +10,8 @@ import langchain_tavily._utilities
 import mlflow
 import psycopg
 import pytest
-from conftest import dump, say
+from conftest import say
+from databases import dump
 from scripted import Scripted
 
 from agent import default_graph

@@ -5,7 +5,8 @@ from typing import Any
 
 import ormsgpack
 import pytest
-from conftest import dump, say
+from conftest import say
+from databases import dump
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph

@@ -36,7 +36,9 @@ def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert start_server(logged_model, tmp_path, taken.getsockname()[1]).wait(30) != 0
-    assert "Address already in use" in (tmp_path / "server.log").read_text()
+    told = (tmp_path / "server.log").read_text()
+    assert "Address already in use" in told
+    assert "make serve PORT=" in told
 
 
 @pytest.mark.parametrize(
