@@ -93,14 +93,18 @@ class Leases:
         values = values | {"lease": LEASE, "ticket": NO_TICKET} | as_parameters(attempt)
         clock = asyncio.get_running_loop().time
         deadline = clock() + patience
+        is_taken = False
         try:
             while True:
                 [row] = await fetch(self.pool, TAKE.call, values)
                 if not row["is_known"]:
+                    if is_taken:
+                        await fetch(self.pool, RELEASE, values)
                     return None
                 if row["twin"] is not None:
                     raise AlreadyAnswered(row["twin"]) if row["is_same"] else KeyReused()
                 if row["version"] is not None:
+                    is_taken = True
                     if attempt:
                         attempt.place(values["thread_id"], values["holder"])
                     if row["version"] == (row["version_seen"] or 0):

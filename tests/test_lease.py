@@ -22,7 +22,7 @@ from scripted import Scripted
 from walking import said, user
 
 from stateful_agent import lease
-from stateful_agent.errors import ClockBehind, ThreadBusy, TurnOvertaken
+from stateful_agent.errors import CheckpointNotFound, ClockBehind, ThreadBusy, TurnOvertaken
 from stateful_agent.graph import build_graph
 from stateful_agent.retries import Attempt, attempting
 
@@ -111,10 +111,10 @@ class TestWhatChangesWhileATurnTakesTheThread:
     """The turn has begun to read, and waits for the row of its thread, which another changes."""
 
     @contextmanager
-    def taking(self, agent: Any, database: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
+    def taking(self, agent: Any, database: str, **place: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
         def attempt() -> Any:
             with attempting(Attempt(f"resp_{uuid.uuid4().hex}", b"digest", is_retry=False)):
-                return say(agent, "hello", thread_id="t")
+                return say(agent, "hello", thread_id="t", **place)
 
         locked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         with ThreadPoolExecutor(1) as callers, psycopg.connect(database) as other:
@@ -130,6 +130,15 @@ class TestWhatChangesWhileATurnTakesTheThread:
         with self.taking(agent, database) as (other, turn):
             other.execute("DELETE FROM checkpoints WHERE checkpoint_id > %s", (first["checkpoint_id"],))
         assert turn.result()["custom_outputs"]["parent_checkpoint_id"] == first["checkpoint_id"]
+
+    def test_also_if_nothing_is_left_to_go_on_from(self, agent: Any, database: str) -> None:
+        first, _ = [say(agent, "hello", thread_id="t")["custom_outputs"]["checkpoint_id"] for _ in range(2)]
+        with self.taking(agent, database, checkpoint_id=first) as (other, turn):
+            other.execute("DELETE FROM checkpoints WHERE checkpoint_id = %s", (first,))
+        with pytest.raises(CheckpointNotFound):
+            turn.result()
+        with psycopg.connect(database) as connection:
+            assert value(connection, "SELECT held_until = '-infinity' FROM agent_threads")
 
     @pytest.mark.parametrize("digest", ["digest", "another"])
     def test_who_has_begun_to_wait_meanwhile_is_not_waited_for(
