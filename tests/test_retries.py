@@ -123,12 +123,17 @@ class TestRetries:
         assert questions(urls[0]) == ["first", "second"]
 
     def test_of_what_was_refused_is_heard(
-        self, make_agent: Make, urls: list[str], model: Scripted, go_on: Event
+        self, make_agent: Make, urls: list[str], model: Scripted, go_on: Event, database: str
     ) -> None:
-        with served(make_agent(thread_timeout=0.1)) as hasty, ThreadPoolExecutor(1) as callers:
+        with (
+            served(make_agent(thread_timeout=0.1)) as hasty,
+            ThreadPoolExecutor(1) as callers,
+            psycopg.connect(database, autocommit=True) as connection,
+        ):
             callers.submit(post, urls[0], text="first")
             eventually(lambda: model.heard)
             assert post(hasty, text="second").status_code == 409
+            eventually(lambda: value(connection, "SELECT count(*) FROM agent_turns") == 1)  # clients pause, too
             go_on.set()
             assert post(urls[0], text="second", headers=retried()).status_code == 200
         assert questions(urls[0]) == ["first", "second"]
