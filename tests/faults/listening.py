@@ -28,6 +28,10 @@ class Stream:
                     return self.events[-1]
         raise AssertionError(f"the stream ended without {kind}, after {[event['type'] for event in self.events]}")
 
+    def rest(self) -> str:
+        """Read what is left."""
+        return self._lines.read()
+
     def hang_up(self) -> None:
         self._lines.close()
         self._socket.close()

@@ -127,5 +127,6 @@ def test_a_server_that_stops_says_so_to_every_caller(logged_model: str, tmp_path
         stream.until("response.created")
         process.send_signal(signal.SIGTERM)
         assert stream.until("error")["code"] == "shutting_down"
+        assert "data: [DONE]" in stream.rest()  # it ended; it was not cut
         assert process.wait(15) is not None
     assert [event["sequence_number"] for event in stream.events] == list(range(len(stream.events)))
