@@ -210,13 +210,17 @@ def _as_multirange(runs: Runs) -> str:
 
 
 def _fresh_message(message: BaseMessage) -> BaseMessage:
-    """A copy that shares nothing that can be changed."""
-    new = message.__copy__()
-    values = new.__dict__
+    """A copy that shares nothing that can be changed, by way of what pickle would be given."""
+    state = message.__getstate__()
+    values = state["__dict__"] = state["__dict__"].copy()
     for name, value in values.items():
         kind = value.__class__
         if kind is dict or kind is list:  # not isinstance: this is done a thousand times a turn
             values[name] = _fresh(value) if value else kind()
+    state["__pydantic_extra__"] = _fresh(state["__pydantic_extra__"])
+    state["__pydantic_fields_set__"] = state["__pydantic_fields_set__"].copy()
+    new = message.__class__.__new__(message.__class__)
+    new.__setstate__(state)
     return new
 
 
