@@ -1,17 +1,18 @@
 """Answers to calls: of the turn that a request begins, or of the one that the same call has already."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from stateful_agent.errors import (
     AgentError,
     AlreadyAnswered,
-    Conflict,
     InvalidRequest,
     KeyReused,
     ResponseNotFound,
+    TurnGone,
     TurnLost,
 )
 from stateful_agent.journal import BEAT, Journal, Kept
@@ -78,7 +79,8 @@ class Answers:
         attempt = running.attempt
         await attempt.is_accepted.wait()
         if isinstance(running.error, AlreadyAnswered):
-            return await self.response(running.error.response_id)
+            with gone_as_conflict():
+                return await self.response(running.error.response_id)
         if running.error and not attempt.is_begun:
             raise running.error
         running.is_promised, running.is_delivered = True, not await is_gone()
@@ -101,7 +103,9 @@ class Answers:
         """The events of a turn that was begun here, or of the one that its call has already."""
         async for batch in running.follow(-1, self._silence):
             if isinstance(running.error, AlreadyAnswered):
-                async for others in await self.follow(running.error.response_id):
+                with gone_as_conflict():
+                    events = await self.follow(running.error.response_id)
+                async for others in events:
                     yield others
             else:
                 yield batch
@@ -189,11 +193,17 @@ class Answers:
                 if kept.is_lost:
                     raise TurnLost()
                 await asyncio.sleep(BEAT)
-                kept = await self._journal.read(response_id, after)
-            except ResponseNotFound:
-                gone = "This turn was refused, or its thread was deleted: send the request again."
-                yield [error_event(Conflict(gone), after + 1)]
-                return
+                with gone_as_conflict():
+                    kept = await self._journal.read(response_id, after)
             except AgentError as error:
                 yield [error_event(error, after + 1)]
                 return
+
+
+@contextmanager
+def gone_as_conflict() -> Iterator[None]:
+    """A turn that a call has, or had a moment ago, is no response that was never there."""
+    try:
+        yield
+    except ResponseNotFound as error:
+        raise TurnGone() from error

@@ -134,6 +134,12 @@ class AlreadyAnswered(Conflict):
         self.response_id = response_id
 
 
+class TurnGone(Conflict):
+    """The turn of this call was refused, or its thread was deleted: send the request again."""
+
+    code = "turn_gone"
+
+
 class KeyReused(InvalidRequest):
     """This Idempotency-Key came with another request before: use a new key for each request."""
 

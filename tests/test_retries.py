@@ -18,7 +18,7 @@ from scripted import Scripted
 from walking import execute
 
 from stateful_agent.answers import Answers
-from stateful_agent.errors import InvalidRequest
+from stateful_agent.errors import InvalidRequest, TurnGone
 from stateful_agent.graph import build_graph
 from stateful_agent.journal import Journal
 from stateful_agent.request import read_request
@@ -137,6 +137,32 @@ class TestRetries:
             go_on.set()
             assert post(urls[0], text="second", headers=retried()).status_code == 200
         assert questions(urls[0]) == ["first", "second"]
+
+    @pytest.mark.parametrize("way", ["answer", "answer_later"])
+    def test_of_what_is_refused_at_that_moment_is_to_come_again(self, agent: Any, database: str, way: str) -> None:
+        say(agent, "hello", thread_id="t")
+        body = {"input": "hi", "custom_inputs": {"thread_id": "t"}}
+        key = {"idempotency-key": "my key"}
+        first, retry = (attempt_of(key, body, caller=None) for _ in range(2))
+
+        class Forgetful(Journal):
+            """Its first turn was refused, and goes just before anybody can look at it."""
+
+            async def read(self, response_id: str, after: int = -1) -> Any:
+                execute(database, "DELETE FROM agent_turns")
+                return await super().read(response_id, after)
+
+        async def still_there() -> bool:
+            return False
+
+        async def be_answered() -> None:
+            note = "INSERT INTO agent_turns VALUES (%(id)s, 't', gen_random_uuid(), %(digest)s, now(), 'infinity')"
+            execute(database, note, id=first.response_id, digest=first.digest)
+            await getattr(Answers(agent, Forgetful(agent)), way)(read_request(body), retry, still_there)
+
+        with pytest.raises(TurnGone) as refused:
+            agent.loop.run(be_answered())
+        assert refused.value.should_retry
 
     def test_of_what_failed_gets_the_failure(self, make_agent: Make, model: Scripted, go_on: Event) -> None:
         model.words, model.failure = model.words[:1], TimeoutError("too slow")
