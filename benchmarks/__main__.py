@@ -28,8 +28,8 @@ NOTES = [
     "All sides run a graph of the same shape on a model that answers at once: a question of "
     f"{len(QUESTION)} B, an answer of {len(ANSWER)} B in {TOKENS} tokens. Postgres runs beside them, as it comes, on "
     "the same cores.",
-    "floor: LangGraph with `InMemorySaver`; shared saver: with one `PostgresSaver(pool)`; the notebooks' design: "
-    "[notebook.py](notebook.py).",
+    "floor: LangGraph with `InMemorySaver`, over HTTP behind Starlette, [floor.py](floor.py); shared saver: with one "
+    "`PostgresSaver(pool)`; the notebooks' design: [notebook.py](notebook.py).",
     "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "
     "its quartiles in brackets.",
     "tracing on: each turn is a trace, sent to a server that takes and forgets it, [tracking.py](tracking.py): "

@@ -3,8 +3,6 @@
 A pool's connection for the whole request, a saver and a compiled graph around it, the whole history read after each
 turn to learn the new checkpoint's id. What the page leaves out is filled in as its notebook does it, with the pool's
 defaults. The notebook's `mlflow.langchain.autolog()` is left out, in its favour.
-
-    python -m benchmarks.notebook --port PORT --workers N    serves it, at $DATABASE_URL, behind MLflow's `AgentServer`
 """
 
 import asyncio
@@ -102,19 +100,5 @@ def serve(agent: NotebookAgent) -> AgentServer:
 
 
 def application() -> Any:
-    """What each of uvicorn's workers runs."""
+    """What each of uvicorn's workers runs, at $DATABASE_URL."""
     return serve(NotebookAgent(os.environ["DATABASE_URL"])).app
-
-
-if __name__ == "__main__":
-    import argparse
-
-    import uvicorn
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--workers", type=int, default=1)
-    args = parser.parse_args()
-    uvicorn.run(
-        "benchmarks.notebook:application", factory=True, port=args.port, workers=args.workers, log_level="warning"
-    )

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from benchmarks import load
+from benchmarks import floor, load, notebook
 from benchmarks.bench import Bench
 from benchmarks.report import Row, ratios, spread
-from benchmarks.serving import Served, has_workers, notebook_served, served
+from benchmarks.serving import Served, has_workers, other_served, served
 from benchmarks.sides import Notebook
 
 WORKERS = 2
@@ -26,17 +26,31 @@ def streams(bench: Bench) -> Iterator[Row]:
     settings = {"ANSWER_SECONDS": "3", "DATABASE_POOL_SIZE": str(CONNECTIONS // workers)}
     with _here(bench, "streams", workers=workers, environment=settings) as server:
         bench.say(f"{count} streams of 3 s at once")
-        load.run("streams", server.url, "--count", count // 10, "--name", "warm")
-        _settle([server])
-        seen = load.run("streams", server.url, "--count", count)
+        seen = _streams(server, count)
+    with other_served(floor.__name__, bench.folder / "floor", environment=settings, workers=WORKERS) as server:
+        bench.say("the same for the floor")
+        least = _streams(server, count)
     yield Row(
         f"{count} simultaneous streams of 3 s, {CONNECTIONS} connections",
-        f"{seen['completed']} complete in {seen['total']:.1f} s; first delta in the median after "
-        f"{seen['first_median']:.2f} s, at most {seen['first_max']:.2f}",
+        _in_words(seen),
         f"{words}; the clients take their share of the cores; tracing on",
         "all complete in under 6 s, first delta of each under 1 s",
         seen["completed"] == count and seen["total"] < 6 and seen["first_max"] < 1,
         seen,
+    )
+    yield Row("the same for the floor", _in_words(least), "two workers; no database, no traces", figures=least)
+
+
+def _streams(server: Served, count: int) -> dict[str, float]:
+    load.run("streams", server.url, "--count", count // 10, "--name", "warm")
+    _settle([server])
+    return dict(load.run("streams", server.url, "--count", count))
+
+
+def _in_words(seen: dict[str, float]) -> str:
+    return (
+        f"{seen['completed']} complete in {seen['total']:.1f} s; first delta in the median after "
+        f"{seen['first_median']:.2f} s, at most {seen['first_max']:.2f}"
     )
 
 
@@ -47,17 +61,20 @@ def throughput(bench: Bench) -> Iterator[Row]:
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "throughput", workers=workers))
         settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.tracking}
-        notebook = stack.enter_context(
-            notebook_served(bench.folder / "notebook", workers=WORKERS, environment=settings)
+        there, least = (
+            stack.enter_context(
+                other_served(side.__name__, bench.folder / side.__name__, environment=settings, workers=WORKERS)
+            )
+            for side in (notebook, floor)
         )
-        rates: dict[Served, list[float]] = {here: [], notebook: []}
+        rates: dict[Served, list[float]] = {here: [], there: [], least: []}
         bench.say(f"32 clients for {seconds:.0f} s, three times on each side, in turns")
         for n in range(4):
             for server in rates:
-                _settle([here, notebook])
+                _settle(list(rates))
                 for_so_long = ("--seconds", seconds if n else 1, "--name", f"round {n}")
                 rates[server].append(load.run("turns", server.url, *for_so_long)["per_second"])
-    ours, theirs = rates[here][1:], rates[notebook][1:]
+    ours, theirs, floors = rates[here][1:], rates[there][1:], rates[least][1:]
     times = ratios(ours, theirs)
     yield Row(
         "turns/s of 32 clients over HTTP, to the notebooks' design behind MLflow's `AgentServer` with two workers",
@@ -70,6 +87,13 @@ def throughput(bench: Bench) -> Iterator[Row]:
             "per_second": statistics.median(ours),
             "notebook_per_second": statistics.median(theirs),
         },
+    )
+    times, per_second = ratios(floors, theirs), statistics.median(floors)
+    yield Row(
+        "the same for the floor",
+        f"{times}; {per_second:.0f} turns/s",
+        "two workers; no database, no traces",
+        figures={"ratio": times.median, "per_second": per_second},
     )
 
 

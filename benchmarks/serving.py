@@ -1,4 +1,4 @@
-"""The servers that a run measures: the logged model as users serve it, and the notebooks' design behind MLflow's."""
+"""The servers that a run measures: the logged model as users serve it, and what it is compared with."""
 
 import functools
 import http.client
@@ -93,10 +93,10 @@ def served(model: str, folder: Path, *, environment: dict[str, str], workers: in
 
 
 @contextmanager
-def notebook_served(folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
-    """Serve the notebooks' design, until it has answered."""
-    command = [sys.executable, "-m", "benchmarks.notebook", "--workers", str(workers)]
-    with _running(command, ROOT, folder, environment) as server:
+def other_served(module: str, folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
+    """Serve the `application` of another design's module, until it has answered."""
+    command = [sys.executable, "-m", "uvicorn", "--factory", f"{module}:application", "--workers", str(workers)]
+    with _running([*command, "--log-level", "warning"], ROOT, folder, environment) as server:
         yield server
 
 

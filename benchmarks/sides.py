@@ -7,6 +7,7 @@ its end.
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, Protocol
 
+from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.graph.state import CompiledStateGraph
@@ -38,6 +39,10 @@ class Floor:
 
     def __init__(self) -> None:
         self.graph: CompiledStateGraph[Any, Any, Any, Any] = graph().compile(checkpointer=InMemorySaver())
+
+    async def say(self, thread_id: str, messages: list[AnyMessage]) -> None:
+        """Begin a thread with these messages."""
+        await self.graph.aupdate_state({"configurable": {"thread_id": thread_id}}, {"messages": messages}, "model")
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
         """A turn, heard token by token."""

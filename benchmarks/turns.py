@@ -12,6 +12,7 @@ from benchmarks.instant import ANSWER, QUESTION, TEXT_PER_TURN, Instant
 from benchmarks.postgres import bytes_held, bytes_on_disk
 from benchmarks.report import Row, ms, ratios, spread
 from benchmarks.sides import Floor, Here, Notebook, Shared, Side
+from stateful_agent.storage import fetch
 
 SETTLE = 0.03
 """Seconds that what a turn leaves behind has to end, before the next is measured."""
@@ -35,6 +36,7 @@ async def _early(bench: Bench) -> list[Row]:
         traced = await _fifth_turns(sides, times)
         with untraced():
             plain = await _fifth_turns({name: sides[name] for name in ("floor", "here")}, times)
+            asking = [(await alone(lambda: _ask_nothing(here)))[0] for _ in range(times)]
     finally:
         await here.agent.aclose()
         notebook.close()
@@ -60,7 +62,16 @@ async def _early(bench: Bench) -> list[Row]:
     ratio = ratios(plain["here"], plain["floor"])
     measured = f"{ratio}; {ms(plain['here']):.1f} to {ms(plain['floor']):.1f} ms"
     figures = {"ratio": ratio.median, "ms": ms(plain["here"]), "floor_ms": ms(plain["floor"])}
-    return [*rows, Row("the same here, if tracing is turned off", measured, f"{times} pairs", figures=figures)]
+    rows.append(Row("the same here, if tracing is turned off", measured, f"{times} pairs", figures=figures))
+    nothing = ratios(asking, plain["floor"])
+    measured, figures = f"{nothing}; {ms(asking):.1f} ms", {"ratio": nothing.median, "ms": ms(asking)}
+    return [*rows, Row("two statements of nothing, to the floor", measured, "`SELECT 1`, twice", figures=figures)]
+
+
+async def _ask_nothing(here: Here) -> None:
+    """As many statements as a turn says, which do nothing."""
+    for _ in range(2):
+        await fetch(await here.agent.storage.pool(), "SELECT 1", {})
 
 
 async def _fifth_turns(sides: dict[str, Side], times: int) -> dict[str, list[float]]:
@@ -93,7 +104,7 @@ async def _lengths(bench: Bench) -> list[Row]:
     try:
         at_10 = await walk.bytes_per_turn(10)
         at_100 = await walk.bytes_per_turn(100)
-        rows = [*await _at_300(bench, walk, notebook, notebook_url), await _at_500(bench, walk, early)]
+        rows = [*await _at_300(bench, walk, notebook, notebook_url), *await _at_500(bench, walk, early)]
         at_1000 = await walk.bytes_per_turn(1000)
         growth = at_1000 / at_10
         rows.append(
@@ -184,33 +195,48 @@ async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: st
     ]
 
 
-async def _at_500(bench: Bench, walk: Walk, early: Here) -> Row:
-    await walk.reach(walk.scaled(500))
-    times = bench.times(20)
-    bench.say(f"turn 500 and turn 5, {times} times each, in turns")
-    late, soon = [], []
+async def _at_500(bench: Bench, walk: Walk, early: Here) -> list[Row]:
+    turns, times, floor = walk.scaled(500), bench.times(20), Floor()
+    await walk.reach(turns)
+    await floor.say(walk.thread_id, _conversation(2 * turns))
+    bench.say(f"turn 500 here and of the floor, and turn 5, {times} times each, in turns")
+    late, floors, soon = [], [], []
     for n in range(times):
         with untraced():
             await _grow(early, f"{n}", 4)
         soon.append((await alone(lambda: early.turn(f"{n}")))[0])  # noqa: B023  # awaited here
         late.append((await alone(walk.turn))[0])
+        floors.append((await alone(lambda: floor.turn(walk.thread_id)))[0])
     reading = await _reading(1000) - await _reading(10)
     ratio, aside = ratios(late, soon), ratios([taken - reading for taken in late], soon)
-    return Row(
-        "a turn at turn 500 to one at turn 5",
-        f"{aside}; {ms(late):.1f} to {ms(soon):.1f} ms, {reading * 1000:.1f} aside; with these {ratio.median:.2f}",
-        f"{times} pairs, each turn alone; aside: what LangChain's model takes to be handed 1,000 messages; tracing on",
-        "at most 1.5, the model's own reading of the messages aside",
-        aside.median <= 1.5,
-        {"ratio": aside.median, "with_reading": ratio.median, "ms": ms(late), "early_ms": ms(soon)},
-    )
+    to_floor = ratios(late, floors)
+    return [
+        Row(
+            "a turn at turn 500 to one at turn 5",
+            f"{aside}; {ms(late):.1f} to {ms(soon):.1f} ms, {reading * 1000:.1f} aside; with these {ratio.median:.2f}",
+            f"{times} pairs, each turn alone; aside: what LangChain's model takes to be handed 1,000 messages; "
+            "tracing on",
+            "at most 1.5, the model's own reading of the messages aside",
+            aside.median <= 1.5,
+            {"ratio": aside.median, "with_reading": ratio.median, "ms": ms(late), "early_ms": ms(soon)},
+        ),
+        Row(
+            "a turn at turn 500 to one of the floor",
+            f"{to_floor}; {ms(late):.1f} to {ms(floors):.1f} ms",
+            f"{times} pairs, each turn alone; the floor's thread holds as many messages; tracing on",
+            figures={"ratio": to_floor.median, "ms": ms(late), "floor_ms": ms(floors)},
+        ),
+    ]
 
 
 async def _reading(messages: int) -> float:
     """The seconds that LangChain takes to hand so many messages to a model."""
-    pair: list[AnyMessage] = [HumanMessage(QUESTION), AIMessage(ANSWER)]
-    conversation = pair * (messages // 2)
+    conversation = _conversation(messages)
     return await median_of(20, lambda: Instant().ainvoke(conversation))
+
+
+def _conversation(messages: int) -> list[AnyMessage]:
+    return [message for _ in range(messages // 2) for message in (HumanMessage(QUESTION), AIMessage(ANSWER))]
 
 
 async def _history(bench: Bench, walk: Walk, early: Here) -> Row:

@@ -13,7 +13,8 @@ import psycopg
 from benchmarks.bench import Bench, alone
 from benchmarks.proxy import Counts, Proxy
 from benchmarks.report import Row, ratios, spread
-from benchmarks.sides import Here, Notebook, Shared, Side
+from benchmarks.sides import Floor, Here, Notebook, Shared, Side
+from stateful_agent.loop import AgentLoop
 
 ROUND_TRIP = 0.005
 THREADS = 32
@@ -92,7 +93,7 @@ def _words(counted: Counts) -> str:
 def delay(bench: Bench) -> Iterator[Row]:
     """A wire that takes 5 ms for a round trip."""
     yield bench.run(_first_token(bench))
-    yield _turns_per_second(bench)
+    yield from _turns_per_second(bench)
 
 
 async def _first_token(bench: Bench) -> Row:
@@ -155,28 +156,36 @@ def _round_trip(url: str) -> float:
     return statistics.median(taken)
 
 
-def _turns_per_second(bench: Bench) -> Row:
+def _turns_per_second(bench: Bench) -> Iterator[Row]:
     seconds = bench.seconds(3)
     bench.say(f"{THREADS} threads for {seconds:.0f} s, three times on each side, in turns")
     with Proxy(bench.database(), ROUND_TRIP) as ours, Proxy(bench.database(), ROUND_TRIP) as theirs:
-        here, shared = Here(ours.url), Shared(theirs.url)
-        rates: dict[str, list[float]] = {"here": [], "shared": []}
+        here, shared, floor, loop = Here(ours.url), Shared(theirs.url), Floor(), AgentLoop()
+        rates: dict[str, list[float]] = {"here": [], "shared": [], "floor": []}
         try:
             for _ in range(3):
                 rates["here"].append(_rate(here.predict, seconds))
                 mlflow.flush_trace_async_logging()  # before the other side's turn
                 rates["shared"].append(_rate(shared.predict, seconds))
+                rates["floor"].append(_rate(lambda thread_id: loop.run(floor.turn(thread_id)), seconds))
         finally:
             here.agent.close()
             shared.close()
     times, mine, other = ratios(rates["here"], rates["shared"]), spread(rates["here"]), spread(rates["shared"])
-    return Row(
+    yield Row(
         f"turns/s of {THREADS} threads behind a slow wire, to one shared saver's",
         f"{times}; {mine.median:.0f} to {other.median:.0f} turns/s",
         f"3 pairs of {seconds:.0f} s; round trip 5 ms, 10 connections, all in one process; tracing on here",
         "at least 10 times",
         times.median >= 10,
         {"ratio": times.median, "per_second": mine.median, "shared_per_second": other.median},
+    )
+    times, least = ratios(rates["floor"], rates["shared"]), spread(rates["floor"])
+    yield Row(
+        "the same for the floor",
+        f"{times}; {least.median:.0f} turns/s",
+        "no wire, no database, no traces; one event loop in this process, as here",
+        figures={"ratio": times.median, "per_second": least.median},
     )
 
 

@@ -10,10 +10,11 @@ import psycopg
 import pytest
 from conftest import ROOT
 
-from benchmarks import load
+from benchmarks import floor, load
 from benchmarks.postgres import bytes_held, bytes_on_disk
 from benchmarks.proxy import Counts, Proxy
 from benchmarks.report import Row, ratios, write
+from benchmarks.serving import other_served
 
 Connection = psycopg.Connection[Any]
 
@@ -92,6 +93,11 @@ class TestLoad:
         seen = load.run("streams", url, "--count", 3, "--name", "load stream")
         assert seen["completed"] == 3
         assert 0 < seen["first_median"] <= seen["first_max"] <= seen["total"]
+
+    def test_the_floor_can_be_asked_the_same(self, tmp_path: Path) -> None:
+        with other_served(floor.__name__, tmp_path, environment={}, workers=1) as server:
+            assert load.run("turns", server.url, "--clients", 1, "--turns", 2)["turns"] == 2
+            assert load.run("streams", server.url, "--count", 2)["completed"] == 2
 
     def test_a_refused_turn_is_no_turn(self, url: str) -> None:
         with pytest.raises(subprocess.CalledProcessError):

@@ -19,7 +19,7 @@ MANNERS = ("", "", "", "", "", "think", "slowly", "call fast", "call fast slow f
 PATIENCE = 60
 """Seconds in which a client that was still trying at the end must succeed."""
 TRY_AGAIN = {409, 429, 503}
-TRY_AGAIN_CODES = {"storage_unavailable", "shutting_down", "thread_busy", "turn_overtaken"}
+TRY_AGAIN_CODES = {"storage_unavailable", "shutting_down", "thread_busy", "turn_gone", "turn_overtaken"}
 
 
 class NotDone(Exception):
