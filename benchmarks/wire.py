@@ -97,7 +97,7 @@ def delay(bench: Bench) -> Iterator[Row]:
 
 
 async def _first_token(bench: Bench) -> Row:
-    times = bench.times(25)
+    times = bench.times(15)
     bench.say(f"the first token with and without {ROUND_TRIP * 1000:.0f} ms of delay, {times} times each, in turns")
     near_url, far_url = bench.database(), bench.database()
     with ExitStack() as stack:
@@ -157,7 +157,7 @@ def _round_trip(url: str) -> float:
 
 
 def _turns_per_second(bench: Bench) -> Iterator[Row]:
-    seconds = bench.seconds(3)
+    seconds = bench.seconds(2)
     bench.say(f"{THREADS} threads for {seconds:.0f} s, three times on each side, in turns")
     with Proxy(bench.database(), ROUND_TRIP) as ours, Proxy(bench.database(), ROUND_TRIP) as theirs:
         here, shared, floor, loop = Here(ours.url), Shared(theirs.url), Floor(), AgentLoop()
