@@ -5,7 +5,6 @@ python -m stateful_agent.server MODEL_URI [--host HOST] [--port PORT] [--workers
 
 import argparse
 import gc
-import importlib.util
 import logging
 import multiprocessing
 import os
@@ -153,11 +152,6 @@ def start_tracing() -> None:
     store again for each turn, and hold up all the others.
     """
     import mlflow
-
-    # MLflow tries to import it five times for each trace. To find out anew that it is not there takes a third of the
-    # time that the trace does.
-    if importlib.util.find_spec("dbruntime") is None:
-        sys.modules["dbruntime"] = None  # type: ignore[assignment]
 
     name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     try:
