@@ -99,7 +99,7 @@ def throughput(bench: Bench) -> Iterator[Row]:
 
 def startup(bench: Bench) -> Iterator[Row]:
     """From the start of the process to its first answer."""
-    model, folder, times = bench.model, bench.folder / "startup", bench.times(3)
+    model, folder, times = bench.model, bench.folder / "startup", bench.times(2)
     settings = {"MLFLOW_TRACKING_URI": bench.store(), "AGENT_DATA_DIR": str(folder)}
     bench.say(f"starting the server and importing what it stands on, {times} times, in turns")
     ours, imports = [], []
