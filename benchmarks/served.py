@@ -171,7 +171,7 @@ def tracing(bench: Bench) -> Iterator[Row]:
             for name, server in servers.items():
                 _settle(list(servers.values()))
                 slow = ("--clients", 1, "--turns", bench.times(20), "--pause", 0.1, "--name", f"slow {n}")
-                fast = ("--seconds", seconds, "--name", f"fast {n}")
+                fast = ("--seconds", seconds if n else seconds / 4, "--name", f"fast {n}")
                 latency = load.run("turns", server.url, *slow)["median"]
                 _settle([server])
                 rate = load.run("turns", server.url, *fast)["per_second"]
