@@ -57,7 +57,7 @@ def _in_words(seen: dict[str, float]) -> str:
 def throughput(bench: Bench) -> Iterator[Row]:
     """Turns per second, here and by the notebooks' design behind MLflow's own server."""
     workers, words = _workers()
-    seconds = bench.seconds(4)
+    seconds = bench.seconds(3)
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "throughput", workers=workers))
         settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.tracking}

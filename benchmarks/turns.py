@@ -30,7 +30,7 @@ async def _early(bench: Bench) -> list[Row]:
         Shared(bench.database()),
     )
     sides: dict[str, Side] = {"floor": Floor(), "here": here, "shared": shared, "notebook": notebook}
-    times = bench.times(20)
+    times = bench.times(15)
     bench.say(f"the fifth turn, {times} times on each side, in turns")
     try:
         traced = await _fifth_turns(sides, times)
@@ -165,12 +165,12 @@ async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: st
     await walk.reach(turns)
     text = turns * TEXT_PER_TURN
     held, disk = bytes_held(walk.url) / text, bytes_on_disk(walk.url) / text
-    bench.say(f"the notebooks' design: {turns} turns without the reading of history, then 3 with it")
+    bench.say(f"the notebooks' design: {turns} turns without the reading of history, then 2 with it")
     with untraced():
         await _grow(notebook, walk.thread_id, turns)
     notebook_held, notebook_disk = bytes_held(notebook_url) / text, bytes_on_disk(notebook_url) / text
     ours, theirs = [], []
-    for _ in range(3):
+    for _ in range(2):
         ours.append((await alone(walk.turn))[0])
         theirs.append((await alone(lambda: notebook.turn(walk.thread_id)))[0])
     times = ratios(theirs, ours)
@@ -178,7 +178,7 @@ async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: st
         Row(
             "a turn of the notebooks' design to one here, at turn 300",
             f"{times.median:.0f} ({times.low:.0f} to {times.high:.0f}); {ms(theirs):.0f} to {ms(ours):.1f} ms",
-            "3 pairs, each turn alone; tracing on",
+            "2 pairs, each turn alone; tracing on",
             "at least 500",
             times.median >= 500,
             {"ratio": times.median, "ms": ms(ours), "notebook_ms": ms(theirs)},
@@ -196,7 +196,7 @@ async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: st
 
 
 async def _at_500(bench: Bench, walk: Walk, early: Here) -> list[Row]:
-    turns, times, floor = walk.scaled(500), bench.times(20), Floor()
+    turns, times, floor = walk.scaled(500), bench.times(15), Floor()
     await walk.reach(turns)
     await floor.say(walk.thread_id, _conversation(2 * turns))
     bench.say(f"turn 500 here and of the floor, and turn 5, {times} times each, in turns")
