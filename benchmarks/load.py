@@ -12,8 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
+
+import uvloop
 
 QUESTION = "q" * 200
 END_OF_HEAD = b"\r\n\r\n"
@@ -64,31 +66,54 @@ async def turns(
     return {"turns": len(taken), "seconds": elapsed, "per_second": per_second, "median": statistics.median(taken)}
 
 
+class Listener(asyncio.Protocol):
+    """The client of one stream."""
+
+    def __init__(self, request: bytes) -> None:
+        self.first = self.done = 0.0
+        """When its first delta came, and its end."""
+        self.is_complete = False
+        self.is_closed = asyncio.get_running_loop().create_future()
+        self._request, self._tail = request, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Look for the words that matter. One may be cut where a piece ends and the next begins."""
+        data, self._tail = self._tail + data, data[-20:]
+        if not self.first and b"output_text.delta" in data:
+            self.first = time.perf_counter()
+        if b'"response.completed"' in data:
+            self.is_complete = True
+        if b"[DONE]" in data:
+            self._transport.close()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Note the end."""
+        self.done = time.perf_counter()
+        self.is_closed.set_result(None)
+
+
 async def streams(host: str, port: int, *, count: int, name: str) -> dict[str, Any]:
     """So many streams at once. Returns the seconds up to each one's first delta, and to its end."""
-    began = time.perf_counter()
+    connect, began = asyncio.get_running_loop().create_connection, time.perf_counter()
 
-    async def stream(n: int) -> tuple[float, float, bool]:
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(http_request(f"{name} {n}", stream=True))
-        first, tail = 0.0, b""
-        while data := await reader.read(65536):
-            if not first and b"output_text.delta" in tail + data:
-                first = time.perf_counter() - began
-            tail = (tail + data)[-16384:]  # the last event holds the whole response
-            if b"[DONE]" in tail:
-                break
-        writer.close()
-        return first, time.perf_counter() - began, b'"response.completed"' in tail
+    async def stream(n: int) -> Listener:
+        _, listener = await connect(lambda: Listener(http_request(f"{name} {n}", stream=True)), host, port)
+        await listener.is_closed
+        return listener
 
-    seen = await asyncio.gather(*(stream(n) for n in range(count)))
-    firsts = [first for first, _, _ in seen]
+    heard = await asyncio.gather(*(stream(n) for n in range(count)))
+    firsts = [listener.first - began for listener in heard]
     return {
         "streams": count,
-        "completed": sum(completed for _, _, completed in seen),
+        "completed": sum(listener.is_complete for listener in heard),
         "first_median": statistics.median(firsts),
         "first_max": max(firsts),
-        "total": max(done for _, done, _ in seen),
+        "total": max(listener.done for listener in heard) - began,
     }
 
 
@@ -118,7 +143,8 @@ def main() -> None:
     args = vars(parser.parse_args())
     kind, url = args.pop("kind"), urlsplit(args.pop("url"))
     work = turns if kind == "turns" else streams
-    print(json.dumps(asyncio.run(work(str(url.hostname), int(url.port or 80), **args))))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(work(str(url.hostname), int(url.port or 80), **args))))
 
 
 if __name__ == "__main__":
