@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from databases import copy_of_template, make_postgres, value
+from databases import make_postgres, new_database, value
 from fasteners import InterProcessLock
 
 gc.disable()  # while all the tests and what they stand on are imported, none of which is garbage
@@ -100,7 +100,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_database(postgres: str) -> Iterator[str]:
-    with copy_of_template(postgres) as url:
+    with new_database(postgres) as url:
         yield url
 
 
@@ -121,7 +121,7 @@ def database(shared_database: str) -> Iterator[str]:
 @pytest.fixture
 def own_database(postgres: str) -> Iterator[str]:
     """The same, for tests that change more than rows: a new one takes a quarter of a second."""
-    with copy_of_template(postgres) as url:
+    with new_database(postgres) as url:
         yield url
 
 

@@ -26,10 +26,11 @@ def make_postgres(folder: Path) -> None:
 
 
 @contextmanager
-def copy_of_template(postgres: str) -> Iterator[str]:
+def new_database(postgres: str, *, template: str = "template") -> Iterator[str]:
+    """The URL of a database of one's own, for as long as it is needed: with our tables, unless another is copied."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         yield in_database(postgres, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -1,6 +1,5 @@
 import asyncio
 import multiprocessing
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import debian
 import psycopg
 import pytest
 from conftest import say, text_of
-from databases import in_database
+from databases import new_database
 from pydantic import SecretStr
 
 from stateful_agent import schema
@@ -23,11 +22,8 @@ Make = Callable[..., Any]
 @pytest.fixture
 def empty(postgres: str) -> Iterator[str]:
     """The URL of a database without tables, in which only its owner may create any."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield in_database(postgres, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(postgres, template="template1") as url:
+        yield url
 
 
 @pytest.fixture
