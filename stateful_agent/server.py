@@ -110,7 +110,7 @@ def spare_what_stays() -> None:
     """Look for garbage seldom, and not in what was imported: that would hold up every stream, again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 100)  # a hundred turns that begin at once stay below it
+    gc.set_threshold(100_000, 4, 100)  # a hundred turns that begin at once stay below it
     gc.enable()
 
 

@@ -22,7 +22,7 @@ gc.disable()  # while all the tests and what they stand on are imported, none of
 
 def pytest_collection_finish() -> None:
     gc.freeze()
-    gc.set_threshold(100_000, 20, 100)  # as the server does
+    gc.set_threshold(100_000, 4, 100)  # as the server does
     gc.enable()
 
 
