@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -70,7 +71,7 @@ class Listener(asyncio.Protocol):
     """The client of one stream."""
 
     def __init__(self, request: bytes) -> None:
-        self.first = self.done = 0.0
+        self.first = self.done = math.inf
         """When its first delta came, and its end."""
         self.is_complete = False
         self.is_closed = asyncio.get_running_loop().create_future()
@@ -84,7 +85,7 @@ class Listener(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Look for the words that matter. One may be cut where a piece ends and the next begins."""
         data, self._tail = self._tail + data, data[-20:]
-        if not self.first and b"output_text.delta" in data:
+        if self.first == math.inf and b"output_text.delta" in data:
             self.first = time.perf_counter()
         if b'"response.completed"' in data:
             self.is_complete = True
