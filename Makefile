@@ -1,7 +1,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
-WORKERS ?= 1
+WORKERS ?= 2
 MINUTES ?= 3
 
 BIN := .venv/bin

@@ -101,11 +101,12 @@ def startup(bench: Bench) -> Iterator[Row]:
     """From the start of the process to its first answer."""
     model, folder, times = bench.model, bench.folder / "startup", bench.times(2)
     settings = {"MLFLOW_TRACKING_URI": bench.store(), "AGENT_DATA_DIR": str(folder)}
+    workers, words = _workers()
     bench.say(f"starting the server and importing what it stands on, {times} times, in turns")
     ours, imports = [], []
     for _ in range(times + 1):
         began = time.perf_counter()
-        with served(model, folder, environment=settings):
+        with served(model, folder, environment=settings, workers=workers):
             ours.append(time.perf_counter() - began)
         began = time.perf_counter()
         subprocess.run([sys.executable, "-P", "-c", IMPORTS], check=True)
@@ -115,7 +116,7 @@ def startup(bench: Bench) -> Iterator[Row]:
     yield Row(
         f"process start to first answer over HTTP, to `{IMPORTS}`",
         f"{ratio}; {took.median:.1f} to {statistics.median(imports):.1f} s",
-        f"{times} pairs after one; the built-in agent and its embedded Postgres, which starts too; tracing on",
+        f"{times} pairs after one; {words}; the built-in agent, and its embedded Postgres, which starts too; tracing on",
         "at most 1.2 times",
         ratio.median <= 1.2,
         {"ratio": ratio.median, "seconds": took.median, "imports": statistics.median(imports)},

@@ -83,10 +83,10 @@ class Served:
 
 
 @contextmanager
-def served(model: str, folder: Path, *, environment: dict[str, str], workers: int = 1) -> Iterator[Served]:
+def served(model: str, folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
     """Serve a logged model as `make serve` does, until it has answered."""
     command = [sys.executable, "-P", "-m", "stateful_agent.server", model]
-    if workers > 1:
+    if has_workers():
         command += ["--workers", str(workers)]
     with _running(command, folder, folder, {"PYTHONPATH": f"{model}/code"} | environment) as server:
         yield server

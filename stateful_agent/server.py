@@ -51,6 +51,7 @@ EOF
 def served(model: str, address: str, announced: Any) -> "ASGIApp":
     """The app that serves a logged model. The first process to be ready says so: the one that can have `announced`."""
     stop_at_hangup()
+    stop_with_parent()
     gc.disable()  # it would look through all that is imported, again and again
     with interruptible():
         # Seconds of imports, which the process that only watches over the workers need not wait for.
@@ -117,6 +118,13 @@ def spare_what_stays() -> None:
 class Workers(Multiprocess):
     """The processes that serve."""
 
+    def init_processes(self) -> None:
+        """Begin them."""
+        # One that hears Ctrl-C while Python itself still starts would print a traceback. It hears it afterwards.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        super().init_processes()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
     def keep_subprocess_alive(self) -> None:
         """Ask each whether it lives, and replace those that do not. This is done twice a second."""
         # Uvicorn keeps the worker's end of the pipe open here too. A worker that died while it was asked would be
@@ -131,6 +139,7 @@ def interruptible() -> Iterator[None]:
     """Ends the process at once if it is told to stop: uvicorn would first let it finish what it is at."""
     on_int = signal.signal(signal.SIGINT, signal.default_int_handler)
     on_term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a worker's begin blocked
     try:
         yield
     finally:
@@ -142,6 +151,17 @@ def stop_at_hangup() -> None:
     """Stops the process as SIGTERM does when its terminal is closed, unless `nohup` has it ignore that."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM))
+
+
+def stop_with_parent() -> None:
+    """Stops a worker whose main process was killed: it would keep the port, and nobody would watch over it."""
+    if parent := multiprocessing.parent_process():
+
+        def watch() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def start_tracing() -> None:
@@ -170,7 +190,7 @@ def main() -> None:
     parser.add_argument("model", help="the logged model: models:/..., runs:/... or a folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that serve (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that serve (default: %(default)s)")
     args = parser.parse_args()
     if args.workers < 1:
         parser.error("--workers must be at least 1")

@@ -23,7 +23,8 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         folder = self._folder / str(port)
         folder.mkdir()
-        self._process = self._running.enter_context(serving(self._model, folder, port, **self._environment))
+        one = ("--workers", "1")  # so that all of it is killed
+        self._process = self._running.enter_context(serving(self._model, folder, port, *one, **self._environment))
 
     def kill(self) -> None:
         assert self._process

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
-from conftest import ROOT, free_port, serving, start_server, with_agent
+from conftest import ROOT, eventually, free_port, serving, start_server, with_agent
 from listening import Stream
 
 
@@ -60,7 +60,9 @@ def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> No
     thread: Any = {"custom_inputs": {"thread_id": "t"}}
     with serving(logged_model, tmp_path, port) as process:
         client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
-        process.kill()
+        server = psutil.Process(process.pid)
+        for each in [server, *server.children()]:
+            each.kill()
     with serving(logged_model, tmp_path, port) as process:
         answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
         assert "SF" in answer.output_text
@@ -79,6 +81,24 @@ def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_mo
     process.send_signal(signal.SIGINT)
     process.wait(20)
     assert log.read_text().splitlines()[1:] == ["Stopped."]
+
+
+def test_ctrl_c_ends_workers_that_only_begin(logged_model: str, tmp_path: Path) -> None:
+    process = start_server(logged_model, tmp_path, free_port(), "--workers", "2")
+    server = psutil.Process(process.pid)
+    eventually(lambda: len(server.children()) == 3)  # one keeps count of what the others share
+    for each in [server, *server.children()]:
+        each.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert (tmp_path / "server.log").read_text().splitlines()[1:] == ["Stopped."]
+
+
+def test_workers_end_when_their_main_process_was_killed(logged_model: str, tmp_path: Path) -> None:
+    with serving(logged_model, tmp_path, free_port(), "--workers", "2") as process:
+        workers = psutil.Process(process.pid).children()
+        process.kill()
+        assert psutil.wait_procs(workers, 20)[1] == []
+    assert left_running(tmp_path) == []
 
 
 @pytest.fixture
