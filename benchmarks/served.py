@@ -21,30 +21,37 @@ IMPORTS = "import mlflow, langgraph.graph"
 
 def streams(bench: Bench) -> Iterator[Row]:
     """Many slow streams at once."""
-    count = bench.times(500)
     workers, words = _workers()
     settings = {"ANSWER_SECONDS": "3", "DATABASE_POOL_SIZE": str(CONNECTIONS // workers)}
-    with _here(bench, "streams", workers=workers, environment=settings) as server:
-        bench.say(f"{count} streams of 3 s at once")
-        seen = _streams(server, count)
-    with other_served(floor.__name__, bench.folder / "floor", environment=settings, workers=WORKERS) as server:
-        bench.say("the same for the floor")
-        least = _streams(server, count)
-    yield Row(
-        f"{count} simultaneous streams of 3 s, {CONNECTIONS} connections",
-        _in_words(seen),
-        f"{words}; the clients take their share of the cores; tracing on",
-        "all complete in under 6 s, first delta of each under 1 s",
-        seen["completed"] == count and seen["total"] < 6 and seen["first_max"] < 1,
-        seen,
-    )
-    yield Row("the same for the floor", _in_words(least), "two workers; no database, no traces", figures=least)
+    with ExitStack() as stack:
+        here = stack.enter_context(_here(bench, "streams", workers=workers, environment=settings))
+        there = stack.enter_context(
+            other_served(floor.__name__, bench.folder / "floor", environment=settings, workers=WORKERS)
+        )
+        for all_of_them, times, within in ((200, bench.times(3), 5), (500, 1, 6)):
+            count = bench.times(all_of_them)
+            bench.say(f"{count} streams of 3 s at once, here and on the floor, {times} times")
+            seen, least = (_streams(server, count, times) for server in (here, there))
+            yield Row(
+                f"{count} simultaneous streams of 3 s, {CONNECTIONS} connections",
+                _in_words(seen),
+                f"{words}; the worst of {times}; the clients take their share of the cores; tracing on",
+                f"all complete in under {within} s, first delta of each under 1 s",
+                seen["completed"] == count and seen["total"] < within and seen["first_max"] < 1,
+                seen,
+            )
+            yield Row("the same for the floor", _in_words(least), "two workers; no database, no traces", figures=least)
 
 
-def _streams(server: Served, count: int) -> dict[str, float]:
+def _streams(server: Served, count: int, times: int) -> dict[str, float]:
+    """The worst of so many bursts."""
     load.run("streams", server.url, "--count", count // 10, "--name", "warm")
-    _settle([server])
-    return dict(load.run("streams", server.url, "--count", count))
+    bursts: list[dict[str, float]] = []
+    for n in range(times):
+        _settle([server])
+        bursts.append(load.run("streams", server.url, "--count", count, "--name", f"{count} at once {n}"))
+    worst = {name: max(burst[name] for burst in bursts) for name in bursts[0]}
+    return worst | {"completed": min(burst["completed"] for burst in bursts)}
 
 
 def _in_words(seen: dict[str, float]) -> str:
@@ -116,7 +123,7 @@ def startup(bench: Bench) -> Iterator[Row]:
     yield Row(
         f"process start to first answer over HTTP, to `{IMPORTS}`",
         f"{ratio}; {took.median:.1f} to {statistics.median(imports):.1f} s",
-        f"{times} pairs after one; {words}; the built-in agent, and its embedded Postgres, which starts too; tracing on",
+        f"{times} pairs after one; {words}; the built-in agent and its embedded Postgres, which starts too; traced",
         "at most 1.2 times",
         ratio.median <= 1.2,
         {"ratio": ratio.median, "seconds": took.median, "imports": statistics.median(imports)},
