@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from stateful_agent.errors import (
@@ -84,7 +85,8 @@ class Answers:
         if running.error and not attempt.is_begun:
             raise running.error
         running.is_promised, running.is_delivered = True, not await is_gone()
-        return as_response(attempt.response_id, attempt.thread_id, datetime.now(), running.status, running.events)
+        status = "in_progress" if attempt.is_begun else "queued"
+        return as_response(attempt.response_id, attempt.thread_id, datetime.now(), status, [])
 
     def check_kept(self, request: ResponsesRequest) -> None:
         """Make sure that the response to a request can be had later.
@@ -128,7 +130,7 @@ class Answers:
 
     async def _run(self, running: Running, request: ResponsesRequest) -> None:
         try:
-            await running.speak(self._agent.aevents(request))
+            await running.speak(self._agent.aevents(request), partial(self._journal.keep, running))
         finally:
             self._journal.settle(running)
 
@@ -140,11 +142,11 @@ class Answers:
         Raises:
             ResponseNotFound: there is no such response of the caller's, or it is kept no more.
         """
-        running = self._journal.running.get(response_id)
-        kept = await self._journal.read(response_id)
-        status, events = (running.status, running.events) if running else (kept.status, kept.events)
-        if kept.is_lost and not running:
+        kept = await self._journal.read(response_id)  # though it may run here: whichever process is asked says the same
+        events = kept.events
+        if kept.is_lost and response_id not in self._journal.running:
             events = [*events, error_event(TurnLost(), len(events))]
+        status = kept.status or ("queued" if kept.waits else "in_progress")
         return as_response(response_id, kept.thread_id, kept.began_at, status, events)
 
     async def follow(self, response_id: str, after: int = -1) -> AsyncIterator[list[Event]]:

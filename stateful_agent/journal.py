@@ -33,6 +33,9 @@ SWEEP = 60
 PATIENCE = 60
 """Seconds for which a response that has ended waits for a database that is away."""
 
+END = 1
+"""Seconds for which the end of a response waits to be stored before it is told."""
+
 KIND = "events"
 """The type of stored events."""
 
@@ -69,7 +72,7 @@ IS_THE_CALLERS: LiteralString = """
 READ: LiteralString = (
     """
     SELECT turn.thread_id, turn.began_at, turn.status, turn.alive_until < clock_timestamp() AS is_lost,
-        event.type, event.events
+        EXISTS (SELECT FROM agent_waiting WHERE holder = turn.holder) AS waits, event.type, event.events
     FROM agent_turns AS turn
     LEFT JOIN agent_events AS event ON event.response_id = turn.response_id AND event.last > %(after)s
     """
@@ -87,6 +90,9 @@ class Kept:
     began_at: datetime
     status: str | None
     """How it has ended, if it has."""
+
+    waits: bool
+    """Whether it has not begun: it waits for its thread."""
 
     is_lost: bool
     """Whether it has not, and its process has died."""
@@ -140,7 +146,7 @@ class Journal:
         events = [event for batch in batches for event in batch if event["sequence_number"] > after]
         row = rows[0]
         is_lost = row["status"] is None and row["is_lost"]
-        return Kept(row["thread_id"], row["began_at"], row["status"], is_lost, events)
+        return Kept(row["thread_id"], row["began_at"], row["status"], row["waits"], is_lost, events)
 
     async def flag_cancelled(self, response_id: str) -> None:
         """Let the process in which a response runs end it, soon."""
@@ -153,27 +159,35 @@ class Journal:
             self._beating.cancel()
         await self._try_to_store()
 
-    async def store(self) -> None:
-        """Store what was said since the last time, and end what somebody has cancelled.
+    async def keep(self, running: Running) -> None:
+        """Store the end of a turn, and those of others that have ended meanwhile; or give that up for now."""
+        if running.attempt.holder and not running.was_refused:
+            await asyncio.wait([self._agent.loop.spawn(self._try_to_store(running))], timeout=END)
+
+    async def store(self, end_of: Running | None = None) -> None:
+        """Store what was said since the last time, and end what somebody has cancelled; or only what has ended, if
+        the `end_of` a turn is not stored yet.
 
         Raises:
             StorageUnavailable: the database cannot be reached. It can be called again.
         """
         async with self._order:
-            if not (self._refused or any(running.attempt.holder for running in self.running.values())):
+            if end_of and end_of.is_kept:
                 return
-            pool, serde = await self._agent.storage.pool(), await self._serde()
-            refused = list(self._refused)
             found = [
                 (running, len(running.events), running.status is not None)
                 for running in self.running.values()
-                if running.attempt.holder
+                if running.attempt.holder and not (end_of and (running.status is None or running.is_kept))
             ]
+            if not (found or self._refused):
+                return
+            pool, serde = await self._agent.storage.pool(), await self._serde()
+            refused = list(self._refused)
             over = [running for running, _, has_ended in found if has_ended and not running.callers]
             cancelled = await fetch(pool, STORE, as_parameters(found, serde) | {"refused": refused})
             del self._refused[: len(refused)]
-            for running, told, _ in found:
-                running.stored = told
+            for running, told, has_ended in found:
+                running.stored, running.is_kept = told, has_ended
             for running in over:
                 self._forget(running)
             for row in cancelled:
@@ -194,9 +208,9 @@ class Journal:
                     self._forget(running)
         self._beating = None
 
-    async def _try_to_store(self) -> None:
+    async def _try_to_store(self, end_of: Running | None = None) -> None:
         try:
-            await self.store()
+            await self.store(end_of)
         except Exception as error:  # the next beat tries again
             logger.warning("Not in the journal yet: %s", error)
 

@@ -1,7 +1,7 @@
 """A response while its turn runs in this process: what it has said so far, for all who listen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -19,8 +19,12 @@ class Running:
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.events: list[Event] = []
+        self.told = 0
+        """How many of the events are there to be heard."""
         self.stored = 0
-        """How many of the events are in the journal."""
+        """How many of them are in the journal."""
+        self.is_kept = False
+        """Whether its end is."""
         self.status: str | None = None
         """How it has ended: `completed`, `failed` or `cancelled`."""
         self.error: AgentError | None = None
@@ -32,14 +36,17 @@ class Running:
         self.is_delivered = False
         """Whether its caller was still there to be told that, or its answer: a retry is another call then."""
         self._is_cancelled = False
+        self._is_over = False
         self._news = asyncio.Event()
 
-    async def speak(self, source: AsyncIterator[Event]) -> None:
-        """Say what `source` yields. An error is the last event."""
+    async def speak(self, source: AsyncIterator[Event], keep: Callable[[], Awaitable[None]]) -> None:
+        """Say what `source` yields. An error is the last event. The end is told once there was an attempt to `keep` it:
+        who has heard it may ask for it again at once, and another process."""
         try:
             async for event in source:
                 self.events.append(event)
-                self._tell()
+                if event["type"] != "response.completed":
+                    self._tell()
             self.status = "completed"
         except BaseException as error:
             if self._is_cancelled:
@@ -53,7 +60,11 @@ class Running:
         finally:
             self.ended_at = asyncio.get_running_loop().time()
             self.attempt.is_accepted.set()
-            self._tell()
+            try:
+                await keep()
+            finally:
+                self._is_over = True
+                self._tell()
 
     def cancel(self) -> None:
         """End it, unless it has ended."""
@@ -68,10 +79,10 @@ class Running:
         """
         told = after + 1
         while True:
-            if batch := self.events[told:]:
-                told = len(self.events)
+            if batch := self.events[told : self.told]:
+                told += len(batch)
                 yield batch
-            elif self.status is not None:
+            elif self._is_over:
                 return
             else:
                 try:
@@ -90,6 +101,7 @@ class Running:
         return self.error if self.error and not isinstance(self.error, AlreadyAnswered) else error_of(event["error"])
 
     def _tell(self) -> None:
+        self.told = len(self.events)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -104,14 +116,14 @@ def called(running: Running) -> Iterator[None]:
         running.callers -= 1
 
 
-def as_response(response_id: str, thread_id: str, began_at: datetime, status: str | None, events: list[Event]) -> Event:
-    """The response that these are the events of, so far. `status` says how it has ended, if it has."""
+def as_response(response_id: str, thread_id: str, began_at: datetime, status: str, events: list[Event]) -> Event:
+    """The response that these are the events of, so far."""
     response: Event = {
         "id": response_id,
         "object": "response",
         "created_at": int(began_at.timestamp()),
         "model": "stateful-agent",
-        "status": "in_progress" if events else "queued",
+        "status": status,
         "custom_outputs": {"thread_id": thread_id},
     }
     output = []

@@ -39,6 +39,12 @@ def journal_is_complete(database: str) -> None:
         eventually(lambda: value(connection, "SELECT bool_and(status IS NOT NULL) FROM agent_turns"))
 
 
+def answers_are_delivered(database: str) -> None:
+    """Waits until the journal knows of every turn that its answer was heard: that is the last it is told."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        eventually(lambda: value(connection, "SELECT bool_and(is_delivered) FROM agent_turns"))
+
+
 class Alternating(httpx.BaseTransport):
     """Sends each request to the next of several servers, as a load balancer does."""
 

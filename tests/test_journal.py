@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from conftest import eventually, http
 from databases import dump, value
-from listening_servers import journal_is_complete, served
+from listening_servers import answers_are_delivered, journal_is_complete, served
 from scripted import Scripted
 
 from stateful_agent.graph import build_graph
@@ -132,6 +132,32 @@ class TestBackground:
         hasty = start(thread_timeout=0.1)
         response = ended(talking, ask(hasty, text="me too", background=True).id)
         assert (response.status, response.error.code) == ("failed", "thread_busy")
+
+
+class TestElsewhere:
+    """Whoever was told how it has ended is told the same by any other process, at once."""
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_an_answer(self, here: str, there: str, stream: bool) -> None:
+        for _ in range(10):
+            answer = [*ask(here, stream=True)][-1].response if stream else ask(here)
+            assert client(there).responses.retrieve(answer.id) == answer
+
+    def test_a_cancellation(self, talking: str, there: str) -> None:
+        for _ in range(3):
+            begun = ask(talking, background=True)
+            cancelled = client(talking).responses.cancel(begun.id)
+            assert cancelled.status == "cancelled"
+            assert client(there).responses.retrieve(begun.id) == cancelled
+
+    def test_what_runs_does_not_go_back(self, start: Callable[..., str], there: str) -> None:
+        here = start(Scripted(*WORDS, pause=0.1))
+        begun = ask(here, background=True)
+        seen = [begun.status]
+        while seen[-1] in ("queued", "in_progress"):
+            seen += [client(url).responses.retrieve(begun.id).status for url in (here, there)]
+        order = ["queued", "in_progress", "completed"]
+        assert [order.index(status) for status in seen] == sorted(order.index(status) for status in seen)
 
 
 class TestResuming:
@@ -261,7 +287,7 @@ class TestKeeping:
 
     def test_it_is_swept_out(self, here: str, start: Callable[..., str], database: str) -> None:
         old, young = ask(here), ask(here, "u")
-        journal_is_complete(database)
+        answers_are_delivered(database)
         with psycopg.connect(database) as connection:
             connection.execute(
                 "UPDATE agent_turns SET alive_until = now() - interval '61 minutes' WHERE thread_id = 't'"
@@ -273,7 +299,7 @@ class TestKeeping:
 
     def test_one_whose_server_died_has_failed(self, here: str, there: str, database: str) -> None:
         answer = ask(here)
-        journal_is_complete(database)
+        answers_are_delivered(database)
         with psycopg.connect(database) as connection:
             connection.execute("DELETE FROM agent_events WHERE first > 0")
             connection.execute("UPDATE agent_turns SET status = NULL, alive_until = now() - interval '1 second'")

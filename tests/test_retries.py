@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from conftest import eventually, http, say
 from databases import value
-from listening_servers import Alternating, journal_is_complete, served
+from listening_servers import Alternating, answers_are_delivered, journal_is_complete, served
 from scripted import Scripted
 from walking import execute
 
@@ -234,7 +234,7 @@ class TestRepeats:
 
     def test_also_if_only_the_retry_of_it_gets_through(self, urls: list[str], database: str) -> None:
         post(urls[0], text="again")
-        journal_is_complete(database)
+        answers_are_delivered(database)
         post(urls[1], text="again", headers=retried())
         assert questions(urls[0]) == ["again", "again"]
 
