@@ -1,12 +1,14 @@
 """Errors over HTTP: always `{"error": {"message", "type", "code", "param"}}`, so that OpenAI clients raise theirs."""
 
+import asyncio
+
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stateful_agent.errors import AgentError, typed
+from stateful_agent.errors import AgentError, ShuttingDown, typed
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -53,6 +55,11 @@ class Unexpected:
             await self.app(scope, receive, note)
         except ClientDisconnect:
             pass  # nobody is there to be told
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            if scope["type"] != "http":
+                raise
+            if not has_begun:  # else the stream has said so itself
+                await answer(ShuttingDown())(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http" or has_begun:
                 raise

@@ -77,6 +77,7 @@ def served(model: str, address: str, announced: Any) -> "ASGIApp":
     spare_what_stays()
 
     def ready() -> None:
+        hear_ctrl_c_once()
         threading.Thread(target=start_tracing, daemon=True).start()
         if announced.acquire(block=False):
             welcome = WELCOME.format(
@@ -164,6 +165,17 @@ def stop_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def hear_ctrl_c_once() -> None:
+    """Makes nothing of more Ctrl-C than one: uvicorn would leave the database running."""
+    stop: Any = signal.getsignal(signal.SIGINT)
+
+    def stop_once(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stop(number, frame)
+
+    signal.signal(signal.SIGINT, stop_once)
+
+
 def start_tracing() -> None:
     """Let MLflow trace turns from here on.
 
@@ -194,6 +206,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.workers < 1:
         parser.error("--workers must be at least 1")
+    if not 1 <= args.port <= 65535:
+        parser.error("--port must be 1 to 65535")
 
     print(f"Loading {args.model} ...", flush=True)
     announced = multiprocessing.get_context("spawn").Semaphore(1)

@@ -5,9 +5,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import psutil
 import pytest
@@ -139,14 +141,26 @@ def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> No
     assert (tmp_path / "server.log").read_text().count("Try it") == 1
 
 
-def test_a_server_that_stops_says_so_to_every_caller(logged_model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_stops_says_so_to_every_caller(workers: str, logged_model: str, tmp_path: Path) -> None:
     port = free_port()
+    url = f"http://127.0.0.1:{port}"
     model = with_agent(logged_model, ROOT / "tests" / "moody_agent.py", tmp_path)
-    with serving(model, tmp_path, port) as process:
-        stream = Stream(f"http://127.0.0.1:{port}", "t", "count")
+    asked = {"input": "count", "custom_inputs": {"thread_id": "plain"}}
+    with serving(model, tmp_path, port, "--workers", workers) as process, ThreadPoolExecutor() as callers:
+        plain = callers.submit(httpx.post, f"{url}/responses", json=asked, timeout=20)
+        eventually(lambda: httpx.get(f"{url}/threads/plain/state").status_code == 200)
+        stream = Stream(url, "t", "count")
         stream.until("response.created")
-        process.send_signal(signal.SIGTERM)
+        server = psutil.Process(process.pid)
+        for _ in range(2):  # Ctrl-C, and once more, as nothing seems to happen
+            for each in [server, *server.children()]:
+                each.send_signal(signal.SIGINT)
+            time.sleep(0.5)
         assert stream.until("error")["code"] == "shutting_down"
         assert "data: [DONE]" in stream.rest()  # it ended; it was not cut
+        assert (plain.result().status_code, plain.result().json()["error"]["code"]) == (503, "shutting_down")
         assert process.wait(15) is not None
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+    assert left_running(tmp_path) == []
     assert [event["sequence_number"] for event in stream.events] == list(range(len(stream.events)))
