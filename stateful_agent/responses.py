@@ -15,6 +15,27 @@ MOST_METADATA = 16
 """Entries of a response's metadata, in OpenAI's API."""
 
 
+def empty_response(response_id: str, created_at: int, model: str) -> Event:
+    """A response that has said nothing yet, with all that the types of OpenAI's clients require."""
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": created_at,
+        "model": model,
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "output": [],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "temperature": None,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+    }
+
+
 class ResponseEvents:
     """The events of one response, fed with the messages of one run of a graph.
 
@@ -37,23 +58,8 @@ class ResponseEvents:
         server has made itself (`mcp_call`); or not at all.
         """
         self.id = response_id
-        self._response: Event = {  # with all that the types of OpenAI's clients require
-            "id": response_id,
-            "object": "response",
-            "created_at": created_at,
-            "model": model,
-            "status": "in_progress",
-            "error": None,
-            "incomplete_details": None,
-            "instructions": None,
-            "output": [],
-            "parallel_tool_calls": True,
-            "previous_response_id": previous_response_id,
-            "temperature": None,
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": None,
-        }
+        self._response = empty_response(response_id, created_at, model)
+        self._response["previous_response_id"] = previous_response_id
         self._tool_items = tool_items
         self._metadata = metadata or {}
         self._output = Output(response_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of, typed
 from stateful_agent.output import Event
-from stateful_agent.responses import error_event
+from stateful_agent.responses import empty_response, error_event
 from stateful_agent.retries import Attempt
 
 
@@ -118,14 +118,9 @@ def called(running: Running) -> Iterator[None]:
 
 def as_response(response_id: str, thread_id: str, began_at: datetime, status: str, events: list[Event]) -> Event:
     """The response that these are the events of, so far."""
-    response: Event = {
-        "id": response_id,
-        "object": "response",
-        "created_at": int(began_at.timestamp()),
-        "model": "stateful-agent",
-        "status": status,
-        "custom_outputs": {"thread_id": thread_id},
-    }
+    place = {"thread_id": thread_id}
+    response = empty_response(response_id, int(began_at.timestamp()), "stateful-agent")
+    response |= {"status": status, "custom_outputs": place, "metadata": place}
     output = []
     for event in events:
         response |= event.get("response", {})

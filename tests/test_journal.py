@@ -82,7 +82,8 @@ class TestBackground:
         begun = ask(talking, background=True)
         assert begun.status in ("queued", "in_progress")
         assert begun.output == []
-        assert begun.custom_outputs == {"thread_id": "t"}
+        assert begun.custom_outputs == begun.metadata == {"thread_id": "t"}
+        assert begun.tools == []
         go_on.set()
         response = ended(there, begun.id)
         assert (response.id, response.status, response.output_text) == (begun.id, "completed", "a b c d e f g h ")
