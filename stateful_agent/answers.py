@@ -15,6 +15,7 @@ from stateful_agent.errors import (
     ResponseNotFound,
     TurnGone,
     TurnLost,
+    TurnNotBegun,
 )
 from stateful_agent.journal import BEAT, Journal, Kept
 from stateful_agent.output import Event
@@ -145,7 +146,7 @@ class Answers:
         kept = await self._journal.read(response_id)  # though it may run here: whichever process is asked says the same
         events = kept.events
         if kept.is_lost and response_id not in self._journal.running:
-            events = [*events, error_event(TurnLost(), len(events))]
+            events = [*events, error_event(lost(kept), len(events))]
         status = kept.status or ("queued" if kept.waits else "in_progress")
         return as_response(response_id, kept.thread_id, kept.began_at, status, events)
 
@@ -193,13 +194,18 @@ class Answers:
                 return
             try:
                 if kept.is_lost:
-                    raise TurnLost()
+                    raise lost(kept)
                 await asyncio.sleep(BEAT)
                 with gone_as_conflict():
                     kept = await self._journal.read(response_id, after)
             except AgentError as error:
                 yield [error_event(error, after + 1)]
                 return
+
+
+def lost(kept: Kept) -> AgentError:
+    """Why a turn whose process has died says no more."""
+    return TurnNotBegun() if kept.waits else TurnLost()
 
 
 @contextmanager

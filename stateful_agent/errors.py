@@ -171,6 +171,15 @@ class TurnLost(AgentError):
     code = "turn_lost"
 
 
+class TurnNotBegun(AgentError):
+    """The server died while this turn waited for its thread. Nothing of it is stored: send the request again."""
+
+    status = 503
+    code = "turn_not_begun"
+    mlflow_code = TEMPORARILY_UNAVAILABLE
+    retry_after = 1  # seconds
+
+
 class Unidentified(AgentError):
     """The request does not say whose it is, and only known users have threads here."""
 

@@ -39,9 +39,18 @@ $function$"""
         """The statement that calls it, with the parameters of `statement`."""
 
 
+NOTED_ANEW: LiteralString = """
+        ON CONFLICT (response_id) DO UPDATE
+        SET holder = excluded.holder, digest = excluded.digest, began_at = excluded.began_at,
+            alive_until = excluded.alive_until
+        WHERE agent_turns.alive_until < clock_timestamp()
+            AND EXISTS (SELECT FROM agent_waiting WHERE holder = agent_turns.holder)"""
+"""Lets a retry have the row of an attempt whose process died while it waited for its thread: it never began."""
+
+
 # A twin is another turn for the same call: named by the same key, or of the same words and not over yet; for a call
 # that is known to be a retry, also one that is over and whose caller did not hear it. The earlier one runs; of those
-# that wait, only the first will, and the others have it as their twin.
+# that wait, only the first will, and the others have it as their twin. One that died while it waited is none.
 # The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
 # `version` tells whether anything was written in between. Then the turn takes again what it has taken, ahead of all
 # who wait: they wait for it.
@@ -68,7 +77,7 @@ TAKE = Function(
     ), twin AS (
         SELECT response_id, digest = %(digest)s AS is_same
         FROM agent_turns AS turn LEFT JOIN agent_waiting AS waiting USING (holder)
-        WHERE holder <> %(holder)s AND (
+        WHERE holder <> %(holder)s AND (waiting.holder IS NULL OR alive_until > clock_timestamp()) AND (
             response_id = %(response_id)s
             OR turn.thread_id = %(thread_id)s AND digest = %(digest)s AND (
                 %(is_retry)s AND NOT is_delivered
@@ -99,11 +108,15 @@ TAKE = Function(
         WHERE (thread.held_until < clock_timestamp() OR thread.holder = excluded.holder)
             AND (%(caller)s IS NULL OR thread.owner = %(caller)s)
         RETURNING version, created_at, messages
+    ), dequeued AS (
+        DELETE FROM agent_waiting WHERE holder = %(holder)s AND EXISTS (SELECT FROM taken)
     ), noted AS (
         INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
         SELECT %(response_id)s, %(thread_id)s, %(holder)s, %(digest)s, clock_timestamp() + %(lease)s
         FROM taken WHERE %(response_id)s IS NOT NULL
-        ON CONFLICT (response_id) DO NOTHING
+        """
+    + NOTED_ANEW
+    + """
     )
     SELECT
         taken.*,

@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import id as checkpoint_ids
 from psycopg.rows import DictRow
 
 from stateful_agent.errors import AlreadyAnswered, KeyReused, StorageUnavailable, ThreadBusy
-from stateful_agent.functions import TAKE
+from stateful_agent.functions import NOTED_ANEW, TAKE
 from stateful_agent.retries import as_parameters, current_attempt
 from stateful_agent.storage import Pool, fetch
 
@@ -51,21 +51,28 @@ LOST: LiteralString = """
     ) AS is_stored
     FROM agent_threads WHERE thread_id = %(thread_id)s
 """
-QUEUE: LiteralString = """
+QUEUE: LiteralString = (
+    """
     WITH noted AS (
         INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until)
         SELECT %(response_id)s, thread_id, %(holder)s, %(digest)s, clock_timestamp() + %(lease)s
         FROM (SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s FOR KEY SHARE) AS thread
         WHERE %(response_id)s::text IS NOT NULL
-        ON CONFLICT (response_id) DO NOTHING
+        """
+    + NOTED_ANEW
+    + """
     )
     INSERT INTO agent_waiting (thread_id, holder, waits_until)
     VALUES (%(thread_id)s, %(holder)s, clock_timestamp() + interval '2 seconds')
     ON CONFLICT (holder) DO UPDATE SET waits_until = excluded.waits_until
     RETURNING ticket
 """
+)
+# Who died while waiting stays in the queue as long as the turn is known: that is how others know that it never began.
 LEAVE_QUEUE: LiteralString = """
-    DELETE FROM agent_waiting WHERE holder = %(holder)s OR waits_until < clock_timestamp() - interval '1 minute'
+    DELETE FROM agent_waiting AS waiting
+    WHERE holder = %(holder)s OR waits_until < clock_timestamp() - interval '1 minute'
+        AND NOT EXISTS (SELECT FROM agent_turns WHERE holder = waiting.holder)
     RETURNING ticket
 """
 

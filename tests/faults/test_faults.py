@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pytest
 from cluster import Cluster
@@ -149,6 +151,29 @@ class TestResponses:
         assert response.error
         assert (response.status, response.error.code) == ("failed", "turn_lost")
         assert answered(hasty.ask("lost", []))["status"] == "completed"  # resumed
+        patient.start()
+
+    def test_one_whose_server_is_killed_while_it_waits_begins_when_it_is_sent_again(
+        self, hasty: Server, patient: Server
+    ) -> None:
+        Stream(hasty.url, "waited for", "slowly first").until("response.output_text.delta")
+        asked = {"input": "second", "custom_inputs": {"thread_id": "waited for"}}
+
+        def attempt(server: Server, **more: Any) -> httpx.Response:
+            key = {"Idempotency-Key": "waits"}
+            return httpx.post(f"{server.url}/responses", json=asked | more, headers=key, timeout=20)
+
+        waiting = attempt(patient, background=True).json()
+        assert waiting["status"] == "queued"
+        patient.kill()
+        refused = attempt(hasty)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "turn_not_begun")
+        told = client_of(hasty).responses.retrieve(waiting["id"])
+        assert told.error
+        assert (told.status, told.error.code) == ("failed", "turn_not_begun")
+        answer = answered(attempt(hasty))
+        assert answer["id"] == waiting["id"]
+        assert heard(answer) == ["human: slowly first", "ai: Answer to slowly first", "human: second"]
         patient.start()
 
     def test_picked_up_and_cancelled_from_another_process(self, hasty: Server, patient: Server) -> None:
