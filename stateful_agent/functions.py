@@ -53,7 +53,7 @@ NOTED_ANEW: LiteralString = """
 # that wait, only the first will, and the others have it as their twin. One that died while it waited is none.
 # The row is locked from here on, but what the rest of the statement reads is as it was when the statement began:
 # `version` tells whether anything was written in between. Then the turn takes again what it has taken, ahead of all
-# who wait: they wait for it.
+# who wait: they wait for it. What was written may be its twin's.
 TAKE = Function(
     "agent_take",
     """
@@ -91,7 +91,7 @@ TAKE = Function(
             SELECT FROM agent_turns AS earlier
             WHERE earlier.holder = %(holder)s
                 AND (earlier.began_at, earlier.response_id) < (turn.began_at, turn.response_id)
-        ) AND NOT EXISTS (SELECT FROM own)
+        ) AND (waiting.holder IS NULL OR NOT EXISTS (SELECT FROM own))
         ORDER BY waiting.holder IS NOT NULL, CASE WHEN waiting.holder IS NOT NULL THEN began_at END, began_at DESC
         LIMIT 1
     ), taken AS (

@@ -104,9 +104,9 @@ class Leases:
         try:
             while True:
                 [row] = await fetch(self.pool, TAKE.call, values)
+                if is_taken and not (row["is_known"] and row["twin"] is None):
+                    await fetch(self.pool, RELEASE, values)
                 if not row["is_known"]:
-                    if is_taken:
-                        await fetch(self.pool, RELEASE, values)
                     return None
                 if row["twin"] is not None:
                     raise AlreadyAnswered(row["twin"]) if row["is_same"] else KeyReused()
