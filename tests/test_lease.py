@@ -4,7 +4,6 @@ they share nothing but the database."""
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from scripted import Scripted
 from walking import said, user
 
 from stateful_agent import lease
-from stateful_agent.errors import CheckpointNotFound, ClockBehind, ThreadBusy, TurnOvertaken
+from stateful_agent.errors import AlreadyAnswered, CheckpointNotFound, ClockBehind, ThreadBusy, TurnOvertaken
 from stateful_agent.graph import build_graph
 from stateful_agent.retries import Attempt, attempting
 
@@ -113,7 +112,7 @@ class TestWhatChangesWhileATurnTakesTheThread:
     @contextmanager
     def taking(self, agent: Any, database: str, **place: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
         def attempt() -> Any:
-            with attempting(Attempt(f"resp_{uuid.uuid4().hex}", b"digest", is_retry=False)):
+            with attempting(Attempt("resp_own", b"digest", is_retry=False)):
                 return say(agent, "hello", thread_id="t", **place)
 
         locked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -136,6 +135,18 @@ class TestWhatChangesWhileATurnTakesTheThread:
         with self.taking(agent, database, checkpoint_id=first) as (other, turn):
             other.execute("DELETE FROM checkpoints WHERE checkpoint_id = %s", (first,))
         with pytest.raises(CheckpointNotFound):
+            turn.result()
+        with psycopg.connect(database) as connection:
+            assert value(connection, "SELECT held_until = '-infinity' FROM agent_threads")
+
+    def test_also_if_it_is_the_turn_of_the_same_call(self, agent: Any, database: str) -> None:
+        say(agent, "hello", thread_id="t")
+        with self.taking(agent, database) as (other, turn):
+            other.execute(
+                "INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until, status) "
+                "VALUES ('resp_own', 't', gen_random_uuid(), 'digest', now(), 'completed')"
+            )
+        with pytest.raises(AlreadyAnswered):
             turn.result()
         with psycopg.connect(database) as connection:
             assert value(connection, "SELECT held_until = '-infinity' FROM agent_threads")
