@@ -19,10 +19,8 @@ class Running:
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.events: list[Event] = []
-        self.told = 0
-        """How many of the events are there to be heard."""
         self.stored = 0
-        """How many of them are in the journal."""
+        """How many of the events are in the journal."""
         self.is_kept = False
         """Whether its end is."""
         self.status: str | None = None
@@ -37,6 +35,7 @@ class Running:
         """Whether its caller was still there to be told that, or its answer: a retry is another call then."""
         self._is_cancelled = False
         self._is_over = False
+        self._told = 0
         self._news = asyncio.Event()
 
     async def speak(self, source: AsyncIterator[Event], keep: Callable[[], Awaitable[None]]) -> None:
@@ -79,7 +78,7 @@ class Running:
         """
         told = after + 1
         while True:
-            if batch := self.events[told : self.told]:
+            if batch := self.events[told : self._told]:
                 told += len(batch)
                 yield batch
             elif self._is_over:
@@ -101,7 +100,7 @@ class Running:
         return self.error if self.error and not isinstance(self.error, AlreadyAnswered) else error_of(event["error"])
 
     def _tell(self) -> None:
-        self.told = len(self.events)
+        self._told = len(self.events)
         news, self._news = self._news, asyncio.Event()
         news.set()
 

@@ -68,6 +68,43 @@ def test_who_waits_is_served_in_order(make_agent: Make, go_on: Event, database: 
     assert said(running)[2::2] == [f"question {n}" for n in range(6)]
 
 
+def test_who_has_the_thread_waits_no_more(
+    make_agent: Make, go_on: Event, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEAVE_QUEUE", "SELECT")  # as if the database were away then
+    running, waiting = slow(make_agent, go_on), make_agent()
+    stream = begin(running)
+    with ThreadPoolExecutor(1) as callers, psycopg.connect(database, autocommit=True) as connection:
+        turn = callers.submit(say, waiting, "hello", thread_id="t")
+        eventually(lambda: value(connection, "SELECT count(*) FROM agent_waiting"))
+        go_on.set()
+        list(stream)
+        turn.result()
+        assert value(connection, "SELECT count(*) FROM agent_waiting") == 0
+
+
+def test_who_died_waiting_is_known_as_long_as_the_turn_is(make_agent: Make, go_on: Event, database: str) -> None:
+    running, waiting = slow(make_agent, go_on), make_agent()
+    stream = begin(running)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO agent_turns (response_id, thread_id, holder, alive_until) "
+            "VALUES ('resp_dead', 't', gen_random_uuid(), now() - interval '1 hour')"
+        )
+        connection.execute(
+            "INSERT INTO agent_waiting (holder, thread_id, waits_until) "
+            "SELECT holder, thread_id, alive_until FROM agent_turns WHERE response_id = 'resp_dead' "
+            "UNION ALL SELECT gen_random_uuid(), 't', now() - interval '1 hour'"
+        )
+        with ThreadPoolExecutor(1) as callers:
+            turn = callers.submit(say, waiting, "hello", thread_id="t")
+            eventually(lambda: value(connection, "SELECT count(*) FROM agent_waiting") == 3)
+            go_on.set()
+            list(stream)
+            turn.result()
+        assert value(connection, "SELECT count(*) FROM agent_waiting") == 1
+
+
 def test_who_comes_later_does_not_push_in(make_agent: Make, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
