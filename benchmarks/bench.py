@@ -17,7 +17,7 @@ import uvloop
 from benchmarks.postgres import Postgres
 from benchmarks.serving import ROOT, log_model, with_agent
 from benchmarks.tracking import TrackingServer
-from stateful_agent.server import spare_what_stays
+from stateful_agent.server.processes import spare_what_stays
 
 T = TypeVar("T")
 

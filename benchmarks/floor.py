@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.sides import Floor
-from stateful_agent.server import spare_what_stays
+from stateful_agent.server.processes import spare_what_stays
 
 
 def application() -> Starlette:

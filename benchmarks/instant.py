@@ -16,8 +16,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from mlflow.models import set_model
 
-from agent import LangGraphResponsesAgent
-from stateful_agent.graph import ModelSettings, build_graph
+from stateful_agent import LangGraphResponsesAgent
+from stateful_agent.graph.build import ModelSettings, build_graph
 
 QUESTION, ANSWER = "q" * 200, "a" * 800
 TOKENS = 20

@@ -17,7 +17,7 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 HELLO = json.dumps({"input": [{"role": "user", "content": "hello"}]})
-HELP = [sys.executable, "-m", "stateful_agent.server", "--help"]
+HELP = [sys.executable, "-m", "stateful_agent.server.processes", "--help"]
 
 
 def log_model(tracking_uri: str, folder: Path) -> str:
@@ -85,7 +85,7 @@ class Served:
 @contextmanager
 def served(model: str, folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
     """Serve a logged model as `make serve` does, until it has answered."""
-    command = [sys.executable, "-P", "-m", "stateful_agent.server", model]
+    command = [sys.executable, "-P", "-m", "stateful_agent.server.processes", model]
     if has_workers():
         command += ["--workers", str(workers)]
     with _running(command, folder, folder, {"PYTHONPATH": f"{model}/code"} | environment) as server:

@@ -16,9 +16,9 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
-from agent import LangGraphResponsesAgent
 from benchmarks.instant import QUESTION, graph, plain_graph
 from benchmarks.notebook import NotebookAgent
+from stateful_agent import LangGraphResponsesAgent
 from stateful_agent.settings import Settings
 
 MODES: list[Any] = ["messages", "updates"]

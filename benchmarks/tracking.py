@@ -18,7 +18,7 @@ STORED_WITH_TRACE = {"mlflow.trace.spansLocation": "TRACKING_STORE"}
 
 
 class Tracking:
-    """Answers what MLflow's client asks when it sends traces."""
+    """Runs what MLflow's client asks when it sends traces."""
 
     def __init__(self) -> None:
         self.traces = 0

@@ -12,7 +12,7 @@ from benchmarks.instant import ANSWER, QUESTION, TEXT_PER_TURN, Instant
 from benchmarks.postgres import bytes_held, bytes_on_disk
 from benchmarks.report import Row, ms, ratios, spread
 from benchmarks.sides import Floor, Here, Notebook, Shared, Side
-from stateful_agent.storage import fetch
+from stateful_agent.database.pool import fetch
 
 SETTLE = 0.03
 """Seconds that what a turn leaves behind has to end, before the next is measured."""

@@ -14,7 +14,7 @@ from benchmarks.bench import Bench, alone
 from benchmarks.proxy import Counts, Proxy
 from benchmarks.report import Row, ratios, spread
 from benchmarks.sides import Floor, Here, Notebook, Shared, Side
-from stateful_agent.loop import AgentLoop
+from stateful_agent.event_loop import AgentLoop
 
 ROUND_TRIP = 0.005
 THREADS = 32

@@ -6,11 +6,6 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SYSTEM_PROMPT = (
-    "You are a helpful assistant. Use the tools you have when they help, several at once if need be. "
-    "What was said earlier in the conversation counts: use it."
-)
-
 
 class Settings(BaseSettings):
     """The agent's settings; each is the environment variable of the same name in capitals."""
@@ -20,8 +15,8 @@ class Settings(BaseSettings):
     agent_model: str | None = None
     """The chat model as `provider:model`, e.g. `databricks:<endpoint>` or `openai:gpt-5`. Unset: the offline model."""
 
-    agent_system_prompt: str = SYSTEM_PROMPT
-    """What the model is told ahead of every conversation. Never stored in a thread."""
+    agent_system_prompt: str | None = None
+    """What the model is told ahead of every conversation, instead of the prompt in `agent.py`."""
 
     tool_timeout: float = Field(default=300.0, gt=0)
     """Seconds that a tool may take before the model is told that it did not finish."""

@@ -11,8 +11,8 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
-from stateful_agent.items import ToolItems
-from stateful_agent.messages import (
+from stateful_agent.responses.items import ToolItems
+from stateful_agent.responses.messages import (
     check_pairs,
     leading_instructions,
     to_items,
@@ -20,9 +20,9 @@ from stateful_agent.messages import (
     unanswered_calls,
     without_lost_calls,
 )
-from stateful_agent.place import Place, place_of
-from stateful_agent.request import ResponsesRequest
-from stateful_agent.retries import new_thread_id
+from stateful_agent.responses.request import ResponsesRequest
+from stateful_agent.responses.thread_ref import Place, place_of
+from stateful_agent.runs.attempt import new_thread_id
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 

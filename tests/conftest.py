@@ -88,7 +88,7 @@ def traced(tracking: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real server, with the tables set up in its database `template`."""
-    from stateful_agent.storage import EmbeddedPostgres
+    from stateful_agent.database.pool import EmbeddedPostgres
 
     data = tmp_path_factory.mktemp("postgres") / "data"
     made = once(tmp_path_factory, "postgres", make_postgres) / "data"
@@ -107,7 +107,7 @@ def shared_database(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def database(shared_database: str) -> Iterator[str]:
     """The URL of a database with nothing in its tables."""
-    from stateful_agent.schema import TABLES
+    from stateful_agent.database.migrations import TABLES
 
     yield shared_database
     with psycopg.connect(shared_database, autocommit=True) as connection:
@@ -128,12 +128,13 @@ def own_database(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def make_agent(database: str) -> Iterator[Callable[..., Any]]:
     """Makes agents on the test's database: the built-in one, or one of another graph."""
-    from agent import LangGraphResponsesAgent, default_graph
+    from agent import graph
+    from stateful_agent import LangGraphResponsesAgent
     from stateful_agent.settings import Settings
 
     agents = []
 
-    def make(graph: Any = default_graph, **settings: Any) -> LangGraphResponsesAgent:
+    def make(graph: Any = graph, **settings: Any) -> LangGraphResponsesAgent:
         agent = LangGraphResponsesAgent(graph, Settings(**{"database_url": database} | settings))
         agents.append(agent)
         return agent
@@ -209,7 +210,7 @@ def with_agent(logged_model: str, agent_file: Path, folder: Path) -> str:
 
 def start_server(model: str, cwd: Path, port: int, *options: str, **environment: str) -> subprocess.Popen[bytes]:
     """A server's process as `make serve` starts it; what it says goes to `server.log`."""
-    command = [sys.executable, "-P", "-m", "stateful_agent.server", model, "--port", str(port), *options]
+    command = [sys.executable, "-P", "-m", "stateful_agent.server.processes", model, "--port", str(port), *options]
     env = os.environ | {"PYTHONPATH": f"{model}/code"} | environment
     with (cwd / "server.log").open("wb") as output:
         return subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=output)

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 
 def make_postgres(folder: Path) -> None:
+    from stateful_agent.database.pool import Database, EmbeddedPostgres
     from stateful_agent.settings import Settings
-    from stateful_agent.storage import EmbeddedPostgres, Storage
 
     server = EmbeddedPostgres(folder / "data")
     url = server.start()
@@ -21,7 +21,7 @@ def make_postgres(folder: Path) -> None:
         connection.execute("CREATE DATABASE template")
         # Nothing of this is to outlive the machine. Making and dropping a database waits for the disk otherwise.
         connection.execute("ALTER SYSTEM SET fsync = off")
-    asyncio.run(Storage(Settings(database_url=SecretStr(in_database(url, "template")))).set_up())
+    asyncio.run(Database(Settings(database_url=SecretStr(in_database(url, "template")))).set_up())
     server.stop()
 
 

@@ -12,7 +12,7 @@ import uvicorn
 from conftest import eventually, free_port
 from databases import value
 
-from stateful_agent.app import create_app
+from stateful_agent.server.app import create_app
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from mlflow.models import set_model
 
-from agent import LangGraphResponsesAgent
-from stateful_agent.graph import build_graph
+from stateful_agent import LangGraphResponsesAgent
+from stateful_agent.graph.build import build_graph
 
 
 class MoodyModel(BaseChatModel):

@@ -16,8 +16,8 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from scripted import Scripted
 
-from stateful_agent.graph import build_graph
-from stateful_agent.models import OfflineModel
+from stateful_agent.graph.build import build_graph
+from stateful_agent.graph.models import OfflineModel
 
 Make = Callable[..., Any]
 

@@ -16,8 +16,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.graph import build_graph
-from stateful_agent.items import words_of
+from stateful_agent.graph.build import build_graph
+from stateful_agent.responses.items import words_of
 
 Said = tuple[str, ...]
 

@@ -8,9 +8,9 @@ from conftest import say, text_of
 from starlette.testclient import TestClient
 from walking import said, user
 
-from stateful_agent.app import create_app
-from stateful_agent.caller import acting_as
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound, Unidentified
+from stateful_agent.identity import acting_as
+from stateful_agent.server.app import create_app
 
 Make = Callable[..., Any]
 

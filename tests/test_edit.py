@@ -6,8 +6,8 @@ from conftest import say, text_of
 from walking import Branches, assistant, at, calls, replay, said, say_nothing, user, weather
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.graph import build_graph
-from stateful_agent.models import OfflineModel
+from stateful_agent.graph.build import build_graph
+from stateful_agent.graph.models import OfflineModel
 
 Make = Callable[..., Any]
 

@@ -7,7 +7,7 @@ from langchain_core.messages import BaseMessage
 from scripted import Scripted
 
 from stateful_agent import errors
-from stateful_agent.graph import build_graph
+from stateful_agent.graph.build import build_graph
 
 Make = Callable[..., Any]
 

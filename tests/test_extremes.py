@@ -14,7 +14,7 @@ from scripted import Scripted
 from walking import said, user
 
 from stateful_agent.errors import AgentError, InvalidRequest
-from stateful_agent.graph import build_graph
+from stateful_agent.graph.build import build_graph
 
 Make = Callable[..., Any]
 

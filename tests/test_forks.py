@@ -8,8 +8,8 @@ from scripted import Scripted
 from walking import Branches, at, calls, fork, replay, said, stuck, user, weather
 
 from stateful_agent.errors import InvalidRequest, ShuttingDown
-from stateful_agent.graph import build_graph
-from stateful_agent.models import OfflineModel
+from stateful_agent.graph.build import build_graph
+from stateful_agent.graph.models import OfflineModel
 
 Make = Callable[..., Any]
 

@@ -3,7 +3,7 @@ from typing import Any
 import psycopg
 from psycopg.errors import Diagnostic
 
-from stateful_agent.functions import Function
+from stateful_agent.database.functions import Function
 
 
 def test_a_function_is_planned_once_for_each_connection(database: str) -> None:

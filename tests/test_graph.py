@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from stateful_agent.errors import Misconfigured
-from stateful_agent.graph import build_graph, check_graph
+from stateful_agent.graph.build import build_graph, check_graph
 
 runs: list[str] = []
 

@@ -7,10 +7,10 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from agent import default_graph
-from stateful_agent.models import OfflineModel
-from stateful_agent.saver import at
-from stateful_agent.tools import agent_tools
+from agent import graph as default_graph
+from stateful_agent.checkpoints.saver import at
+from stateful_agent.graph.models import OfflineModel
+from stateful_agent.graph.tools import current_time, search_tool
 
 
 class TestHistory:
@@ -58,7 +58,7 @@ def parallel_graph() -> StateGraph[Any]:
 class TestLabels:
     @pytest.mark.parametrize(
         "make_graph",
-        [default_graph, lambda: create_agent(OfflineModel(), agent_tools(None)), parallel_graph],
+        [default_graph, lambda: create_agent(OfflineModel(), [current_time, search_tool(None)]), parallel_graph],
         ids=["ours", "create_agent", "parallel"],
     )
     def test_what_runs_next_is_what_langgraph_says(self, make_agent: Any, make_graph: Any) -> None:

@@ -11,8 +11,8 @@ from scripted import Scripted
 from starlette.testclient import TestClient
 
 from stateful_agent import errors
-from stateful_agent.app import create_app
-from stateful_agent.graph import build_graph
+from stateful_agent.graph.build import build_graph
+from stateful_agent.server.app import create_app
 
 Serve = Callable[..., TestClient]
 PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}

@@ -16,7 +16,7 @@ from databases import dump, value
 from listening_servers import answers_are_delivered, journal_is_complete, served
 from scripted import Scripted
 
-from stateful_agent.graph import build_graph
+from stateful_agent.graph.build import build_graph
 
 Make = Callable[..., Any]
 

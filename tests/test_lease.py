@@ -20,10 +20,10 @@ from langgraph.checkpoint.base import id as checkpoint_ids
 from scripted import Scripted
 from walking import said, user
 
-from stateful_agent import lease
+from stateful_agent.checkpoints import lease
 from stateful_agent.errors import AlreadyAnswered, CheckpointNotFound, ClockBehind, ThreadBusy, TurnOvertaken
-from stateful_agent.graph import build_graph
-from stateful_agent.retries import Attempt, attempting
+from stateful_agent.graph.build import build_graph
+from stateful_agent.runs.attempt import Attempt, attempting
 
 Make = Callable[..., Any]
 
@@ -280,10 +280,10 @@ class Clock:
         return time.time_ns() - int(Clock.behind * 1e9)
 
 ids.time = Clock
-from agent import LangGraphResponsesAgent, default_graph
+from agent import LangGraphResponsesAgent, graph
 from stateful_agent.settings import Settings
 
-agent = LangGraphResponsesAgent(default_graph, Settings(database_url=sys.argv[1]))
+agent = LangGraphResponsesAgent(graph, Settings(database_url=sys.argv[1]))
 agent.open()
 print("ready", flush=True)
 for line in sys.stdin:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from stateful_agent.errors import ShuttingDown
-from stateful_agent.loop import AgentLoop
+from stateful_agent.event_loop import AgentLoop
 
 caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller")
 

@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.messages import (
+from stateful_agent.responses.messages import (
     check_pairs,
     read_json,
     text_of,

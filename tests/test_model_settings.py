@@ -14,8 +14,8 @@ from scripted import Scripted
 from walking import user
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.graph import ModelSettings, build_graph
-from stateful_agent.request import read_request
+from stateful_agent.graph.build import ModelSettings, build_graph
+from stateful_agent.responses.request import read_request
 
 Make = Callable[..., Any]
 WORD = "heliotrope"

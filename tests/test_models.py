@@ -9,8 +9,8 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from stateful_agent.errors import Misconfigured
-from stateful_agent.models import NOTICE, OfflineModel, chat_model, reply
-from stateful_agent.tools import agent_tools
+from stateful_agent.graph.models import NOTICE, OfflineModel, chat_model, reply
+from stateful_agent.graph.tools import current_time, search_tool
 
 CANNOT_COMPARE = "I know of fewer than two temperatures in this conversation, so I cannot compare."
 TOOLS = {"search", "current_time"}
@@ -71,7 +71,7 @@ class TestOffline:
         assert reply(said, TOOLS).text.removeprefix(NOTICE) == "Paris is colder: 54°F, and Tokyo has 64°F."
 
     def test_streams_what_it_would_say_at_once(self) -> None:
-        model = OfflineModel().bind_tools(agent_tools(None))
+        model = OfflineModel().bind_tools([current_time, search_tool(None)])
         said = [HumanMessage("What is the weather in SF?")]
 
         async def stream() -> Any:

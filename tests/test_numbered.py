@@ -11,10 +11,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from walking import Branches, at, execute, fork, read_all, replay, said, user
 
-from stateful_agent import numbered
+from stateful_agent.checkpoints import message_log as numbered
+from stateful_agent.checkpoints.message_log import Memory, MessageLog
+from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.errors import Unreadable
-from stateful_agent.numbered import Memory, Numbered
-from stateful_agent.serde import Serde
 from stateful_agent.settings import Settings
 
 Make = Callable[..., Any]
@@ -193,9 +193,9 @@ def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
 
 
 def test_a_list_that_shrinks_and_changes() -> None:
-    serde, memory, here = Serde(Settings()), Memory(), ("", "messages")
+    serde, memory, here = Serializer(Settings()), Memory(), ("", "messages")
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
-    thread = Numbered(memory, serde, "t")
+    thread = MessageLog(memory, serde, "t")
     assert thread.dump(here, [one, two])[0] == b"{[1,2]}"
     assert thread.dump(here, [one, two, three]) == (b"{[1,3]}", {3: serde.dumps_typed(three)})
     assert thread.dump(here, [two, three]) == (b"{[2,3]}", {})
@@ -208,7 +208,7 @@ def test_a_list_that_shrinks_and_changes() -> None:
 
 def test_lists_side_by_side_share_their_messages() -> None:
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
-    thread = Numbered(Memory(), Serde(Settings()), "t")
+    thread = MessageLog(Memory(), Serializer(Settings()), "t")
     assert thread.dump(("", "messages"), [one, two])[0] == b"{[1,2]}"
     assert thread.dump(("inner", "messages"), [two])[0] == b"{[2,2]}"
     assert thread.dump(("inner", "messages"), [two, three])[0] == b"{[2,3]}"

@@ -6,8 +6,8 @@ from conftest import say, text_of
 from walking import user
 
 from stateful_agent.errors import InvalidRequest, ThreadNotFound
-from stateful_agent.place import Place, place_of
-from stateful_agent.request import read_request
+from stateful_agent.responses.request import read_request
+from stateful_agent.responses.thread_ref import Place, place_of
 
 
 def place(**fields: Any) -> Place:

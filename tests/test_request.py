@@ -4,7 +4,7 @@ import pytest
 from mlflow.types.responses import ResponsesAgentRequest
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.request import read_request
+from stateful_agent.responses.request import read_request
 
 DEFAULTS = [
     # What clients send without being asked to.

@@ -6,7 +6,7 @@ from conftest import say, text_of
 from walking import Branches, assistant, said, user
 
 from stateful_agent.errors import CheckpointNotFound, InvalidRequest, ThreadNotFound
-from stateful_agent.request import read_request
+from stateful_agent.responses.request import read_request
 
 Make = Callable[..., Any]
 

@@ -10,10 +10,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from stateful_agent.errors import ThreadNotFound
-from stateful_agent.items import ToolItems
-from stateful_agent.messages import to_items
-from stateful_agent.output import Event
-from stateful_agent.responses import ResponseEvents, error_event
+from stateful_agent.responses.events import ResponseEvents, error_event
+from stateful_agent.responses.items import ToolItems
+from stateful_agent.responses.messages import to_items
+from stateful_agent.responses.output import Event
 
 CALL = ToolCall(name="search", args={"q": "x"}, id="c1", type="tool_call")
 OUTPUTS = {"thread_id": "t", "checkpoint_id": "c"}

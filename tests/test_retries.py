@@ -17,12 +17,12 @@ from listening_servers import Alternating, answers_are_delivered, journal_is_com
 from scripted import Scripted
 from walking import execute
 
-from stateful_agent.answers import Answers
 from stateful_agent.errors import InvalidRequest, TurnGone
-from stateful_agent.graph import build_graph
-from stateful_agent.journal import Journal
-from stateful_agent.request import read_request
-from stateful_agent.retries import attempt_of
+from stateful_agent.graph.build import build_graph
+from stateful_agent.responses.request import read_request
+from stateful_agent.runs.attempt import attempt_of
+from stateful_agent.runs.event_log import EventLog
+from stateful_agent.runs.runs import Runs
 
 Make = Callable[..., Any]
 
@@ -145,7 +145,7 @@ class TestRetries:
         key = {"idempotency-key": "my key"}
         first, retry = (attempt_of(key, body, caller=None) for _ in range(2))
 
-        class Forgetful(Journal):
+        class Forgetful(EventLog):
             """Its first turn was refused, and goes just before anybody can look at it."""
 
             async def read(self, response_id: str, after: int = -1) -> Any:
@@ -158,7 +158,7 @@ class TestRetries:
         async def be_answered() -> None:
             note = "INSERT INTO agent_turns VALUES (%(id)s, 't', gen_random_uuid(), %(digest)s, now(), 'infinity')"
             execute(database, note, id=first.response_id, digest=first.digest)
-            await getattr(Answers(agent, Forgetful(agent)), way)(read_request(body), retry, still_there)
+            await getattr(Runs(agent, Forgetful(agent)), way)(read_request(body), retry, still_there)
 
         with pytest.raises(TurnGone) as refused:
             agent.loop.run(be_answered())
@@ -245,8 +245,8 @@ class TestRepeats:
             return False
 
         async def be_answered() -> None:
-            journal = Journal(agent)
-            answers = Answers(agent, journal).answer_stream(
+            journal = EventLog(agent)
+            answers = Runs(agent, journal).answer_stream(
                 read_request(body), attempt_of({}, body, caller=None), still_there
             )
             async for batch in answers:

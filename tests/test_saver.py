@@ -12,9 +12,9 @@ from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from scripted import Scripted
 
+from stateful_agent.checkpoints.saver import at
 from stateful_agent.errors import ThreadDeleted
-from stateful_agent.graph import build_graph
-from stateful_agent.saver import at
+from stateful_agent.graph.build import build_graph
 
 Make = Callable[..., Any]
 

@@ -10,11 +10,11 @@ from conftest import say, text_of
 from databases import new_database
 from pydantic import SecretStr
 
-from stateful_agent import schema
+from stateful_agent.database import migrations as schema
+from stateful_agent.database.functions import Function
+from stateful_agent.database.pool import Database
 from stateful_agent.errors import Misconfigured, StorageUnavailable
-from stateful_agent.functions import Function
 from stateful_agent.settings import Settings
-from stateful_agent.storage import Storage
 
 Make = Callable[..., Any]
 
@@ -63,12 +63,12 @@ INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
 
 
 def set_up(url: str, role: str | None = None, **settings: Any) -> list[str]:
-    return asyncio.run(Storage(Settings(database_url=SecretStr(url), **settings)).set_up(role))
+    return asyncio.run(Database(Settings(database_url=SecretStr(url), **settings)).set_up(role))
 
 
 def use(url: str) -> None:
     async def open_and_close() -> None:
-        storage = Storage(Settings(database_url=SecretStr(url)))
+        storage = Database(Settings(database_url=SecretStr(url)))
         await storage.pool()
         await storage.close()
 

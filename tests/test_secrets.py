@@ -14,9 +14,9 @@ from conftest import say
 from databases import dump
 from scripted import Scripted
 
-from agent import default_graph
+from agent import graph as default_graph
 from stateful_agent.errors import AgentError
-from stateful_agent.graph import build_graph
+from stateful_agent.graph.build import build_graph
 from stateful_agent.settings import Settings
 
 Make = Callable[..., Any]

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from scripted import Scripted
 from walking import execute, fork, read_all, said
 
+from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.errors import AgentError, Misconfigured, Unreadable
-from stateful_agent.graph import build_graph
-from stateful_agent.serde import Serde
+from stateful_agent.graph.build import build_graph
 from stateful_agent.settings import Settings
 
 Make = Callable[..., Any]
@@ -62,7 +62,7 @@ class TestStrict:
             RemoveMessage("1"),
         ]
         for settings in (Settings(), Settings(langgraph_aes_key=SecretStr(KEY))):
-            serde = Serde(settings).of("t")
+            serde = Serializer(settings).of("t")
             assert serde.loads_typed(serde.dumps_typed(messages)) == messages
 
     @pytest.mark.parametrize("key", [None, KEY])

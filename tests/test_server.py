@@ -5,7 +5,7 @@ import openai
 import pytest
 from conftest import http
 
-from stateful_agent.app import RESPONSES
+from stateful_agent.server.app import RESPONSES
 
 
 @pytest.fixture

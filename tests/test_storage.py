@@ -11,24 +11,24 @@ import pytest
 from conftest import say, text_of
 from pydantic import SecretStr
 
+from stateful_agent.checkpoints.lease import Leases
+from stateful_agent.checkpoints.message_log import Memory
+from stateful_agent.checkpoints.saver import TurnSaver
+from stateful_agent.checkpoints.serializer import Serializer
+from stateful_agent.database.pool import Database, fetch
 from stateful_agent.errors import Misconfigured, StorageUnavailable
-from stateful_agent.lease import Leases
-from stateful_agent.numbered import Memory
-from stateful_agent.saver import TurnSaver
-from stateful_agent.serde import Serde
 from stateful_agent.settings import Settings
-from stateful_agent.storage import Storage, fetch
 
 
 def test_the_description_holds_no_secret() -> None:
-    storage = Storage(Settings(database_url=SecretStr("postgresql://me:pa55word@db.example/agents")))
+    storage = Database(Settings(database_url=SecretStr("postgresql://me:pa55word@db.example/agents")))
     assert storage.description == "PostgreSQL database 'agents' on db.example"
     assert "pa55word" not in repr(storage._settings)
 
 
 def test_a_url_that_is_none_is_refused_without_a_word_of_it() -> None:
     for url in ("postgres//me:pa55word@db", "postgresql://me:pa55word@db/agents?autocommit=off"):
-        storage = Storage(Settings(database_url=SecretStr(url)))
+        storage = Database(Settings(database_url=SecretStr(url)))
         with pytest.raises(Misconfigured) as refused:
             asyncio.run(storage.pool())
         assert "pa55word" not in "".join(traceback.format_exception(refused.value))
@@ -40,7 +40,7 @@ def test_every_connection_commits_by_itself(database: str) -> None:
     url = database + " options='-c default_transaction_isolation=serializable'"
 
     async def use() -> None:
-        storage = Storage(Settings(database_url=SecretStr(url), database_pool_size=3))
+        storage = Database(Settings(database_url=SecretStr(url), database_pool_size=3))
         pool = await storage.pool()
         connections = [await pool.getconn() for _ in range(3)]
         assert [connection.autocommit for connection in connections] == [True] * 3
@@ -53,7 +53,7 @@ def test_every_connection_commits_by_itself(database: str) -> None:
 
 def test_unreachable_now_and_reachable_later(database: str) -> None:
     async def use() -> None:
-        storage = Storage(Settings(database_url=SecretStr(database + " port=1"), database_timeout=0.3))
+        storage = Database(Settings(database_url=SecretStr(database + " port=1"), database_timeout=0.3))
         for _ in range(2):
             with pytest.raises(StorageUnavailable):
                 await storage.pool()
@@ -100,12 +100,12 @@ def servers(folder: Path) -> list[psutil.Process]:
 
 def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
     async def use() -> None:
-        first, second = (Storage(Settings(agent_data_dir=tmp_path)) for _ in range(2))
+        first, second = (Database(Settings(agent_data_dir=tmp_path)) for _ in range(2))
         await first.pool()
         await second.pool()
         await first.close()
         await TurnSaver(
-            await second.pool(), Leases(await second.pool()), Memory(), lambda *_: {}, Serde(Settings())
+            await second.pool(), Leases(await second.pool()), Memory(), lambda *_: {}, Serializer(Settings())
         ).load("t")
         await second.close()
 
@@ -117,7 +117,7 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
 def test_nobody_waits_for_ever(database: str, statement: Any) -> None:
     async def use() -> None:
         settings = Settings(database_url=SecretStr(database), database_pool_size=1, database_timeout=0.5)
-        storage = Storage(settings)
+        storage = Database(settings)
         pool = await storage.pool()
         taken = await pool.getconn() if statement == "SELECT 1" else None
         started = time.monotonic()

@@ -10,7 +10,7 @@ from scripted import Scripted
 from walking import Branches, fork, said, user
 
 from stateful_agent.errors import InvalidRequest, ThreadDeleted, ThreadNotFound
-from stateful_agent.graph import build_graph
+from stateful_agent.graph.build import build_graph
 
 Make = Callable[..., Any]
 

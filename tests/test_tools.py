@@ -9,7 +9,7 @@ import pytest
 from langchain_core.tools import ToolException
 from pydantic import SecretStr
 
-from stateful_agent.tools import SAMPLE_NOTICE, agent_tools, current_time, search
+from stateful_agent.graph.tools import SAMPLE_NOTICE, current_time, search, search_tool
 
 
 def test_current_time() -> None:
@@ -57,7 +57,7 @@ def _tavily(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_tavily")
 def test_with_a_key_it_searches_the_web() -> None:
-    web = agent_tools(SecretStr("tvly-key"))[1]
+    web = search_tool(SecretStr("tvly-key"))
     assert web.name == search.name
     assert web.invoke({"query": "cats"}) == "A page (https://example.com)\nall about cats"
 
@@ -65,4 +65,4 @@ def test_with_a_key_it_searches_the_web() -> None:
 @pytest.mark.usefixtures("_tavily")
 def test_a_failing_search_raises() -> None:
     with pytest.raises(ToolException, match="The search failed"):
-        agent_tools(SecretStr("wrong"))[1].invoke({"query": "cats"})
+        search_tool(SecretStr("wrong")).invoke({"query": "cats"})

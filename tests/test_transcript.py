@@ -1,7 +1,7 @@
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
-from stateful_agent.transcript import Continuation, continuation
+from stateful_agent.responses.transcript import Continuation, continuation
 
 
 def said(words: str) -> list[AnyMessage]:

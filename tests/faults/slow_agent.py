@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from mlflow.models import set_model
 
-from agent import LangGraphResponsesAgent
+from stateful_agent import LangGraphResponsesAgent
 
 
 class SlowModel(BaseChatModel):

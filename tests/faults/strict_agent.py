@@ -20,8 +20,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from mlflow.models import set_model
 
-from agent import LangGraphResponsesAgent
-from stateful_agent.graph import build_graph
+from stateful_agent import LangGraphResponsesAgent
+from stateful_agent.graph.build import build_graph
 
 
 class Refused(Exception):

@@ -42,7 +42,7 @@ class Clients:
     """How often what happened to them."""
 
     unexpected: list[str] = field(default_factory=list)
-    """Answers that there should not have been."""
+    """Runs that there should not have been."""
 
     _numbers: Any = field(default_factory=itertools.count)
 

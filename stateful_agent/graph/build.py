@@ -1,0 +1,126 @@
+"""The agent itself: a model step and a tools step.
+
+START -> model -> END
+           ^ |
+           | v   one task per tool call
+          tools
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.channels import DeltaChannel
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.runtime import get_runtime
+from langgraph.types import Send
+
+from stateful_agent.errors import InvalidRequest, Misconfigured
+
+CompiledGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a request asks of the model for one turn: LangGraph's context of a graph that heeds it. Never stored."""
+
+    instructions: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+
+    def sampling(self) -> dict[str, Any]:
+        """The arguments of a call of LangChain's chat models."""
+        given = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_output_tokens}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def build_graph(
+    model: BaseChatModel, tools: Sequence[BaseTool], system_prompt: str = "", tool_timeout: float | None = None
+) -> StateGraph[MessagesState, ModelSettings]:
+    """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
+
+    A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
+    as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
+    instructions follow it. The graph runs asynchronously only.
+    """
+    answering = model.bind_tools(tools) if tools else model
+
+    def asked() -> ModelSettings:
+        return get_runtime(ModelSettings).context or ModelSettings()
+
+    def prompt(state: MessagesState) -> list[AnyMessage]:
+        told = "\n\n".join(text for text in (system_prompt, asked().instructions) if text)
+        return [SystemMessage(told), *state["messages"]] if told else state["messages"]
+
+    async def call_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await answering.ainvoke(prompt(state), **asked().sampling())]}
+
+    async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(tool_timeout) as deadline:
+                return await run(call)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            words = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."
+            name, call_id = call.tool_call["name"], str(call.tool_call["id"])
+            return ToolMessage(words, name=name, tool_call_id=call_id, status="error")
+
+    graph = StateGraph(MessagesState, ModelSettings)
+    graph.add_node("model", call_model)
+    graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=in_time))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", run_tools, ["tools", END])
+    graph.add_edge("tools", "model")
+    return graph
+
+
+def check_graph(graph: CompiledGraph) -> None:
+    """See that a graph can be served.
+
+    Raises:
+        Misconfigured: its state has no `messages`, or not in a form that each checkpoint holds.
+    """
+    channel = graph.channels.get("messages")
+    if channel is None:
+        raise Misconfigured("The graph's state needs `messages`, as LangGraph's MessagesState has them.")
+    if isinstance(channel, DeltaChannel):
+        raise Misconfigured("The graph's `messages` are a DeltaChannel, which is not supported: use add_messages.")
+
+
+def model_settings(graph: CompiledGraph, asked: dict[str, Any]) -> ModelSettings | None:
+    """The context of a turn that asks this of the model; `None` for a graph that heeds none of it.
+
+    Raises:
+        InvalidRequest: it would mislead not to heed it.
+    """
+    if isinstance(graph.context_schema, type) and issubclass(graph.context_schema, ModelSettings):
+        return graph.context_schema(**asked)
+    for name in ("instructions", "max_output_tokens"):
+        if name in asked:
+            raise InvalidRequest(f"The graph of this agent takes no {name}: leave it out.", param=name)
+    return None
+
+
+def tool_error(error: Exception) -> str:
+    """What the model reads as the result of a tool that raised."""
+    return f"Error: {error}"
+
+
+async def run_tools(state: MessagesState) -> list[Send] | str:
+    """Each tool call as a task of its own, so that after a crash those that had finished do not run again.
+
+    It awaits nothing; a plain function LangGraph would run on another thread.
+    """
+    last = state["messages"][-1]
+    if isinstance(last, AIMessage) and last.tool_calls:
+        return [Send("tools", [call]) for call in last.tool_calls]
+    return END

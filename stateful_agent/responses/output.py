@@ -1,0 +1,166 @@
+"""The output of a response as the events that tell it, item by item.
+
+https://platform.openai.com/docs/api-reference/responses-streaming. Each item is opened, filled and closed before
+the next one opens; its id and its index are the same in every event about it.
+"""
+
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+
+from stateful_agent.responses.items import Item, Kind, call_item, mcp_item, part, result_item, said_item, unicode
+
+Event = dict[str, Any]
+
+NAMES: dict[Kind, tuple[str, str, str, str]] = {
+    "output_text": ("response.content_part", "response.output_text", "content_index", "text"),
+    "refusal": ("response.content_part", "response.refusal", "content_index", "refusal"),
+    "reasoning": ("response.reasoning_summary_part", "response.reasoning_summary_text", "summary_index", "text"),
+}
+"""Of each kind of content: what the events of its part and of its text are called, its index, and its text."""
+
+
+class Output:
+    """The items of a response so far, and the events about them.
+
+    Events that say that something is done are held back, with all that follow, until `stored`: a client that was told
+    so may go away. Thoughts are not worth that.
+    """
+
+    def __init__(self, response_id: str) -> None:
+        self.items: list[Item] = []
+        self.opening: list[Event] = []
+        """The events to send before the first of an item."""
+        self.held: list[Event] = []
+        self._response_id = response_id
+        self._said: list[Event] = []
+        self._sequence_number = 0
+        self._ids: set[str] = set()
+        self._kind: Kind | None = None
+        """Of the text that is open, if any; what it has said, and the event that says more."""
+        self._text: list[str] = []
+        self._delta: Event = {}
+
+    # -- Text, thoughts and refusals -------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of the text that is open."""
+        return self._kind
+
+    def begin_text(self, kind: Kind, item_id: str | None) -> None:
+        """Open an item for text of a kind."""
+        part_event, text_event, index, _ = NAMES[kind]
+        item = said_item(self._unique(item_id), kind, "") | {"status": "in_progress"}
+        self._added(item | {"content" if "content" in item else "summary": []})
+        place = {"item_id": item["id"], "output_index": len(self.items), index: 0}
+        self.send({"type": f"{part_event}.added", **place, "part": part(kind, "")})
+        self._kind, self._delta = kind, {"type": f"{text_event}.delta", **place}
+
+    def say(self, text: str) -> None:
+        """Say more of the text that is open."""
+        text = unicode(text)
+        self._text.append(text)
+        self.send({**self._delta, "delta": text})
+
+    def end_text(self) -> None:
+        """Close the text that is open, if any."""
+        if self._kind is None:
+            return
+        part_event, text_event, index, field = NAMES[self._kind]
+        text = "".join(self._text)
+        place = {name: self._delta[name] for name in ("item_id", "output_index", index)}
+        holds = self._kind != "reasoning"
+        self.send({"type": f"{text_event}.done", **place, field: text}, holds=holds)
+        self.send({"type": f"{part_event}.done", **place, "part": part(self._kind, text)}, holds=holds)
+        self._done(said_item(place["item_id"], self._kind, text), holds=holds)
+        self._kind = None
+        self._text.clear()
+
+    # -- Calls and their results -----------------------------------------------------------------------------------
+
+    def begin_call(self, item_id: str | None, call_id: str, name: str) -> str:
+        """Open an item for a call. Returns the item's id."""
+        item = call_item(self._unique(item_id), call_id, name, "", "in_progress")
+        self._added(item)
+        return str(item["id"])
+
+    def arguments(self, item_id: str, new: str, *, item_type: str = "function_call") -> None:
+        """Say more of the arguments of the call that is open."""
+        if new:
+            place = {"item_id": item_id, "output_index": len(self.items)}
+            self.send({"type": f"response.{item_type}_arguments.delta", **place, "delta": new})
+
+    def end_call(self, item_id: str, call_id: str, name: str, arguments: str, *, is_complete: bool) -> None:
+        """Close the call that is open."""
+        self._arguments_done("function_call", item_id, arguments)
+        self._done(call_item(item_id, call_id, name, arguments, "completed" if is_complete else "incomplete"))
+
+    def result(self, result: ToolMessage) -> None:
+        """Tell a tool's result."""
+        item = result_item(self._unique(result.id), result)
+        self._added(item)
+        self._done(item)
+
+    def mcp_call(self, item_id: str | None, server: str, name: str, arguments: str, result: ToolMessage | None) -> None:
+        """Tell a call and its result, if it has one, as one item."""
+        unique = self._unique(item_id)
+        place = {"item_id": unique, "output_index": len(self.items)}
+        self._added(mcp_item(unique, server, name))
+        self.send({"type": "response.mcp_call.in_progress", **place})
+        self.arguments(unique, arguments, item_type="mcp_call")
+        self._arguments_done("mcp_call", unique, arguments)
+        item = mcp_item(unique, server, name, arguments, result, ended=True)
+        if result is not None:
+            self.send({"type": f"response.mcp_call.{item['status']}", **place})
+        self._done(item)
+
+    def _arguments_done(self, item_type: str, item_id: str, arguments: str) -> None:
+        place = {"item_id": item_id, "output_index": len(self.items)}
+        self.send({"type": f"response.{item_type}_arguments.done", **place, "arguments": arguments}, holds=True)
+
+    # -- Events ----------------------------------------------------------------------------------------------------
+
+    def now(self) -> list[Event]:
+        """The events that may be sent now."""
+        said, self._said = self._said, []
+        return said
+
+    def stored(self) -> list[Event]:
+        """The same once all that was told is on disk."""
+        held, self.held = self.held, []
+        for event in held:
+            self.send(event)
+        return self.now()
+
+    def begin(self) -> None:
+        """Send what comes before the first item, if that has not been sent."""
+        opening, self.opening = self.opening, []
+        for event in opening:
+            self.send(event)
+
+    def send(self, event: Event, *, holds: bool = False) -> None:
+        """Send an event now, or once all is on disk if it `holds` back or another one does."""
+        if holds or self.held:
+            self.held.append(event)
+        else:
+            event["sequence_number"] = self._sequence_number
+            self._sequence_number += 1
+            self._said.append(event)
+
+    def _added(self, item: Item) -> None:
+        self.begin()
+        self.send({"type": "response.output_item.added", "output_index": len(self.items), "item": item})
+
+    def _done(self, item: Item, *, holds: bool = True) -> None:
+        event = {"type": "response.output_item.done", "output_index": len(self.items), "item": item}
+        self.send(event, holds=holds)
+        self.items.append(item)
+
+    def _unique(self, item_id: str | None) -> str:
+        """An item's id, or one like it: a model may give the same to two messages, and a client cannot have that."""
+        unique = wanted = item_id or f"{self._response_id}-{len(self.items)}"
+        while unique in self._ids:
+            unique = f"{wanted}-{len(self._ids)}"
+        self._ids.add(unique)
+        return unique

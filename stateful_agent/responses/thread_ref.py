@@ -1,0 +1,96 @@
+"""Where a request says that it goes on: which thread, and which checkpoint of it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stateful_agent.errors import InvalidRequest
+from stateful_agent.responses.request import ResponsesRequest
+
+CUSTOM_INPUTS = ("thread_id", "checkpoint_id", "parent_checkpoint_id", "previous_response_id", "tool_items")
+"""The keys of `custom_inputs` without an operation: a misspelt one would silently begin a new thread. What a response
+says in `custom_outputs` can be sent back as it is."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a turn continues from. Without any of the ids, it is not stored."""
+
+    thread_id: str | None = None
+    """The thread to continue or begin."""
+
+    checkpoint_id: str | None = None
+    """Where to continue instead of the head."""
+
+    previous_response_id: str | None = None
+    """The response to continue from, which names the thread and the checkpoint."""
+
+    begins: bool = False
+    """Whether the thread may be a new one."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is a thread at all."""
+        return self.thread_id is not None or self.previous_response_id is not None
+
+
+def place_of(request: ResponsesRequest) -> Place:
+    """Where a request says that it goes on.
+
+    Raises:
+        InvalidRequest: an id that storage cannot hold, unknown `custom_inputs`, or places that contradict each other.
+    """
+    custom, noted = request.custom_inputs or {}, request.metadata or {}
+    if unknown := sorted(custom.keys() - CUSTOM_INPUTS):
+        known = ", ".join((*CUSTOM_INPUTS, "operation"))
+        raise InvalidRequest(f"Unknown key {unknown[0]!r} in custom_inputs: there are {known}.", param="custom_inputs")
+    named = request.conversation
+    named = named.get("id") if isinstance(named, dict) else named
+    conversation = {} if request.conversation is None else {"conversation": named}
+    thread_id = _the_one("thread_id", _in(custom, "thread_id"), _in(noted, "thread_id"), conversation)
+    checkpoint_id = _the_one("checkpoint_id", _in(custom, "checkpoint_id"), _in(noted, "checkpoint_id"))
+    previous = {} if request.previous_response_id is None else {"previous_response_id": request.previous_response_id}
+    response_id = _the_one("previous_response_id", _in(custom, "previous_response_id"), previous)
+    if response_id is not None:
+        if thread_id is not None or checkpoint_id is not None:
+            raise InvalidRequest(
+                "previous_response_id names the thread and checkpoint to go on with: leave other places out.",
+                param="previous_response_id",
+            )
+        return Place(previous_response_id=response_id)
+    if thread_id is None and request.context and request.context.conversation_id is not None:
+        thread_id = check_id(request.context.conversation_id, "conversation_id")
+    if checkpoint_id is not None and thread_id is None:
+        raise InvalidRequest("A checkpoint_id needs the thread_id that it belongs to.", param="checkpoint_id")
+    return Place(thread_id, checkpoint_id, begins=checkpoint_id is None and not conversation)
+
+
+def check_id(value: Any, name: str) -> str:
+    """Pass on an id that storage can hold: 1 to 255 characters, not blank, no NUL, no lone surrogate."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be a string, not {type(value).__name__}.", param=name)
+    if not 1 <= len(value) <= 255 or not value.strip():
+        raise InvalidRequest(f"{name} must have 1 to 255 characters and not be blank.", param=name)
+    if "\0" in value or not _is_unicode(value):
+        raise InvalidRequest(f"{name} holds a character that cannot be stored.", param=name)
+    return value
+
+
+def _in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {name: fields[name]} if name in fields else {}
+
+
+def _the_one(name: str, *places: Mapping[str, Any]) -> str | None:
+    """The id that all places agree on, of those that name one."""
+    named = [check_id(value, where) for place in places for where, value in place.items()]
+    if len(set(named)) > 1:
+        raise InvalidRequest(f"The request names two: {named[0]!r} and {named[1]!r}.", param=name)
+    return named[0] if named else None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,159 @@
+"""Edits: another past, as a new checkpoint beside the one that was."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import InvalidUpdateError
+
+from stateful_agent.checkpoints.saver import TurnSaver
+from stateful_agent.errors import InvalidRequest, TooManySteps
+from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.responses.messages import check_pairs, to_items, unanswered_calls
+from stateful_agent.time_travel.history import START, next_nodes, pending_messages
+from stateful_agent.turn import messages_at
+
+
+async def edit(
+    graph: CompiledGraph,
+    saver: TurnSaver,
+    new_messages: Sequence[AnyMessage],
+    remove: Sequence[str],
+    as_node: str | None,
+) -> dict[str, Any]:
+    """Add a child to the checkpoint that `saver` has loaded, with other messages than that has.
+
+    Raises:
+        InvalidRequest: it would change nothing, name an unknown message or step, or part a call from its result.
+    """
+    base = saver.base
+    assert base
+    messages = messages_at(base)
+    pending = [
+        message for message in pending_messages(base) if not _is_outdated(message, messages, new_messages, remove)
+    ]
+    edited = apply_edit([*messages, *pending], new_messages, remove)
+    if to_items(edited) == to_items(messages):
+        raise InvalidRequest("The edit changes nothing.", param="new_messages")
+    ends_in_calls = bool(edited and unanswered_calls(edited[-1:]))
+    check_pairs(edited[:-1] if ends_in_calls else edited)
+    before, kept = {message.id: message for message in messages}, {message.id for message in edited}
+    update: list[BaseMessage] = [RemoveMessage(str(message.id)) for message in messages if message.id not in kept]
+    update += [message for message in edited if before.get(message.id) is not message]
+
+    if as_node is None:
+        pending_steps = next_nodes(graph, base.checkpoint)
+        as_node = speaker(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
+        as_node = as_node or cast(dict[str, Any], base.metadata).get("as_node")
+    elif not isinstance(as_node, str) or as_node not in graph.nodes:
+        raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
+    saver.keeps_writes = False
+    try:
+        await graph.aupdate_state(_noting(as_node, base.config), {"messages": update}, as_node=as_node)
+    except InvalidUpdateError as error:
+        raise InvalidRequest("Say with as_node in the name of which step to edit.", param="as_node") from error
+    await saver.flush()
+    return {
+        "thread_id": base.config["configurable"]["thread_id"],
+        "checkpoint_id": saver.last_checkpoint_id,
+        "parent_checkpoint_id": base.config["configurable"]["checkpoint_id"],
+        "next_nodes": saver.labels["next_nodes"] if saver.labels else [],
+    }
+
+
+async def fork_with_results(graph: CompiledGraph, saver: TurnSaver) -> None:
+    """Fork the checkpoint that `saver` has loaded so that its tools step can run again, save the calls that finished.
+
+    LangGraph itself would run all of them: it knows a result by the checkpoint it is stored at.
+    """
+    base = saver.base
+    assert base
+    before = await graph.aget_state(base.config)
+    fork = await graph.aupdate_state(base.config, None, as_node="__copy__")
+    after = await graph.aget_state(fork)
+    for old, new in zip(before.tasks, after.tasks, strict=True):
+        writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
+        if any(channel == "messages" for channel, _ in writes):
+            await saver.aput_writes(fork, writes, new.id)
+
+
+async def conclude(graph: CompiledGraph, saver: TurnSaver, config: RunnableConfig, words: str) -> AIMessage:
+    """End the turn that `saver` stores here, with what the assistant has to say about it.
+
+    Raises:
+        TooManySteps: nobody can tell in the name of which step of this graph to say it.
+    """
+    await saver.flush()
+    base = await saver.load(config["configurable"]["thread_id"])
+    assert base
+    calls = unanswered_calls(messages_at(base))
+    said = AIMessage(words, id=str(uuid.uuid4()))
+    update: list[AnyMessage] = [
+        *(ToolMessage("This call was not made.", tool_call_id=str(call["id"]), status="error") for call in calls),
+        said,
+    ]
+    as_node = speaker(graph, update, next_nodes(graph, base.checkpoint), waits_for_tools=bool(calls))
+    try:
+        await graph.aupdate_state(_noting(as_node, {**config, **base.config}), {"messages": update}, as_node=as_node)
+    except InvalidUpdateError as error:
+        raise TooManySteps() from error
+    return said
+
+
+def _noting(as_node: str | None, config: RunnableConfig) -> RunnableConfig:
+    """The config of an update that notes in whose name it was: LangGraph forgets, and an edit of it has to go on so."""
+    return {**config, "metadata": {**config.get("metadata", {}), "as_node": as_node}} if as_node else config
+
+
+def _is_outdated(
+    pending: AnyMessage, messages: Sequence[AnyMessage], new_messages: Sequence[AnyMessage], remove: Sequence[str]
+) -> bool:
+    """Whether it is the result of a call that the edit gives another result, asks otherwise, or takes back."""
+    if not isinstance(pending, ToolMessage):
+        return False
+    results = {message.tool_call_id for message in new_messages if isinstance(message, ToolMessage)}
+    changed = {*remove, *(message.id for message in new_messages)}
+    return pending.tool_call_id in results or messages[-1].id in changed
+
+
+def apply_edit(
+    messages: Sequence[AnyMessage], new_messages: Sequence[AnyMessage], remove: Sequence[str]
+) -> list[AnyMessage]:
+    """`messages` as edited: a new one with the id of one there replaces it, one without an id is appended.
+
+    Raises:
+        InvalidRequest: an id is not there, or named twice.
+    """
+    there = {message.id for message in messages}
+    replaced = {str(message.id): message for message in new_messages if message.id is not None}
+    for name, ids in (("new_messages", list(replaced)), ("remove_messages", remove)):
+        for message_id in ids:
+            if message_id not in there:
+                raise InvalidRequest(f"There is no message {message_id!r} at this checkpoint.", param=name)
+    appended = [message for message in new_messages if message.id is None]
+    if len({*replaced, *remove}) < len(new_messages) - len(appended) + len(remove):
+        raise InvalidRequest("An edit names each message once.", param="new_messages")
+    kept = [message for message in messages if message.id not in remove]
+    return [*(replaced.get(str(message.id), message) for message in kept), *appended]
+
+
+def speaker(
+    graph: CompiledGraph, messages: Sequence[AnyMessage], pending: list[str], *, waits_for_tools: bool
+) -> str | None:
+    """The step in whose name to edit, which decides what runs next.
+
+    A user's message comes from outside, so it is answered; a tool's result goes on to the model; an assistant's
+    message completes the turn. Where the pending step does not tell who speaks, whichever spoke last does.
+    """
+    step = next((step for step in pending if step != START), None)
+    last = messages[-1] if messages else None
+    if isinstance(last, AIMessage):
+        if START in pending:
+            first = [end for begin, end in graph.builder.edges if begin == START]
+            return first[0] if len(first) == 1 else None
+        return None if waits_for_tools else step
+    if isinstance(last, ToolMessage) and waits_for_tools and step:
+        return step
+    return START

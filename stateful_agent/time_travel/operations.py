@@ -1,0 +1,248 @@
+"""Time travel: what can be done with a thread beside taking a turn on it.
+
+The same methods in Python, in a request as `custom_inputs.operation`, and under `/threads` on the server.
+"""
+
+import inspect
+import uuid
+from datetime import datetime
+from typing import Any
+
+from stateful_agent.checkpoints.saver import TurnSaver
+from stateful_agent.database.pool import Database, Pool
+from stateful_agent.errors import InvalidRequest, ThreadNotFound, Unidentified
+from stateful_agent.event_loop import AgentLoop, on_loop, plain
+from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.identity import caller
+from stateful_agent.responses.messages import to_messages
+from stateful_agent.responses.thread_ref import check_id
+from stateful_agent.settings import Settings
+from stateful_agent.time_travel import history, threads
+from stateful_agent.time_travel.copies import copy_thread
+from stateful_agent.time_travel.edit import edit
+from stateful_agent.turn import check_limit, check_size, check_storable
+
+
+class TimeTravel:
+    """The methods of an agent that see, walk, edit and prune its conversations.
+
+    Each comes twice: as a coroutine named `a...`, and plain, for callers from any thread or notebook. What they
+    return is JSON. All of them raise `InvalidRequest` for an argument of the wrong form, and `StorageUnavailable`.
+    """
+
+    settings: Settings
+    storage: Database
+    loop: AgentLoop
+
+    async def graph_on_disk(self) -> tuple[CompiledGraph, TurnSaver]:
+        """The agent's graph, with a saver of its own."""
+        raise NotImplementedError
+
+    async def _reach(self, thread_id: Any) -> Pool:
+        """The pool of connections, once the thread is known to be one that the caller may see."""
+        check_id(thread_id, "thread_id")
+        pool = await self.storage.pool()
+        await threads.check_owned(pool, thread_id)
+        return pool
+
+    # -- One thread ------------------------------------------------------------------------------------------------
+
+    @on_loop
+    async def aget_checkpoint_history(
+        self, thread_id: str, limit: int = 10, before: str | None = None
+    ) -> list[dict[str, Any]]:
+        """List a thread's checkpoints of all branches, newest first, at most `limit` (1 to 1000) of them.
+
+        `before` is the checkpoint_id that the page before ended with. Each entry has `checkpoint_id`,
+        `parent_checkpoint_id`, `thread_id`, `timestamp` (ISO 8601, UTC), `next_nodes`, `message_count`,
+        `last_message` (its first 100 characters), `turn` (1 for the first of its branch), `nodes` (the steps that
+        made the checkpoint), `source` (`input`: a turn begins; `loop`: a step ended; `update`: an edit; `fork`: a
+        replay begins) and `step`, which counts on from parent to child.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+            CheckpointNotFound: the thread has no checkpoint `before`.
+        """
+        if before is not None:
+            check_id(before, "before")
+        check_limit(limit)
+        pool = await self._reach(thread_id)
+        graph, saver = await self.graph_on_disk()
+        return await history.checkpoint_history(pool, saver, graph, thread_id, limit, before)
+
+    @on_loop
+    async def aget_checkpoint_state(self, thread_id: str, checkpoint_id: str | None = None) -> dict[str, Any]:
+        """Everything the agent knew at a checkpoint, or at the head.
+
+        To what an entry of the history has, it adds `messages`: Responses items, each with the `message_id` by which
+        an edit names it; `pending_messages`: what is said but not in the checkpoint yet, the input that a turn begins
+        with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
+        `arguments`), which a replay would run; and `values`: what the graph's state has beside messages, as JSON.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+            CheckpointNotFound: the thread has no such checkpoint.
+        """
+        if checkpoint_id is not None:
+            check_id(checkpoint_id, "checkpoint_id")
+        await self._reach(thread_id)
+        graph, saver = await self.graph_on_disk()
+        base = await saver.load(thread_id, checkpoint_id)
+        if base is None:
+            raise ThreadNotFound(param="thread_id")
+        return history.checkpoint_state(graph, base)
+
+    @on_loop
+    async def aupdate_checkpoint_state(
+        self,
+        thread_id: str,
+        checkpoint_id: str,
+        new_messages: list[dict[str, Any]] | None = None,
+        remove_messages: list[str] | None = None,
+        as_node: str | None = None,
+    ) -> dict[str, Any]:
+        """Edit what was said up to a checkpoint, as a new checkpoint that becomes the head.
+
+        `new_messages` are Responses input items. One with the `id` of a message there replaces it, one without is
+        appended; `remove_messages` lists ids. The edited checkpoint, and all that followed it, stay as they are.
+        What runs next follows from the last message: a user's is answered by the next replay, a tool's result goes on
+        to the model, an assistant's completes the turn. `as_node` overrides that: it is the step in whose name the
+        edit is made, and what runs next is what would run after it.
+
+        Returns `thread_id`, the new `checkpoint_id`, its `parent_checkpoint_id`, and `next_nodes`.
+
+        Raises:
+            CheckpointNotFound: the thread has no such checkpoint.
+            InvalidRequest: nothing would change, there is no message or step of that name, or a tool call would be
+                parted from its result.
+        """
+        check_id(thread_id, "thread_id")
+        check_id(checkpoint_id, "checkpoint_id")
+        check_size(new_messages, self.settings.max_input_bytes)
+        removed = [] if remove_messages is None else remove_messages
+        if not isinstance(removed, list) or not all(isinstance(message_id, str) for message_id in removed):
+            raise InvalidRequest("remove_messages must be a list of message ids.", param="remove_messages")
+        messages = to_messages([] if new_messages is None else new_messages, "new_messages")
+        check_storable(messages)
+        if not messages and not removed:
+            raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
+        graph, saver = await self.graph_on_disk()
+        try:
+            await saver.take(thread_id, checkpoint_id, patience=self.settings.thread_timeout)
+            return await edit(graph, saver, messages, removed, as_node)
+        finally:
+            await saver.release()
+
+    @on_loop
+    async def alist_branches(self, thread_id: str) -> list[dict[str, Any]]:
+        """List the tips of a thread, newest first, as entries of its history.
+
+        Each has also `left_others_at`, the checkpoint at which its branch left the others (None where there are no
+        others, or they have different roots), and `is_head`.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+        """
+        pool = await self._reach(thread_id)
+        _, saver = await self.graph_on_disk()
+        return await history.branches(pool, saver.serde, thread_id)
+
+    # -- Threads ---------------------------------------------------------------------------------------------------
+
+    @on_loop
+    async def alist_threads(self, limit: int = 10, before: str | None = None) -> list[dict[str, Any]]:
+        """List threads, the one last touched first, at most `limit` (1 to 1000) of them.
+
+        `before` is the `updated_at` that the page before ended with. Each has `thread_id`, `created_at` and
+        `updated_at` (ISO 8601, UTC), and of its head `checkpoint_id`, `next_nodes`, `message_count`, `last_message`
+        and `turn`.
+        """
+        time = None
+        if before is not None:
+            try:
+                time = datetime.fromisoformat(before)
+            except (TypeError, ValueError) as error:
+                raise InvalidRequest("before must be a time in ISO 8601.", param="before") from error
+        check_limit(limit)
+        _, saver = await self.graph_on_disk()
+        return await threads.list_threads(await self.storage.pool(), saver.serde, limit, time)
+
+    @on_loop
+    async def acopy_thread(self, thread_id: str) -> dict[str, Any]:
+        """Copy a thread with all its branches. Its checkpoints keep their ids.
+
+        Returns the copy's `thread_id`, the `checkpoint_id` of its head, and `copied_from`.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+        """
+        pool = await self._reach(thread_id)
+        _, saver = await self.graph_on_disk()
+        return await copy_thread(pool, saver.serde, thread_id, str(uuid.uuid4()))
+
+    @on_loop
+    async def adelete_thread(self, thread_id: str) -> dict[str, Any]:
+        """Delete a thread: every row of it, for good. A turn that runs on it ends with `ThreadDeleted`.
+
+        Returns `thread_id`, and how many `checkpoints`, `blobs` and `writes` were deleted.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+        """
+        return {"thread_id": thread_id, **await threads.delete_thread(await self._reach(thread_id), thread_id)}
+
+    @on_loop
+    async def aprune(self, older_than_days: float) -> dict[str, Any]:
+        """Delete the checkpoints of all threads that are older than so many days; every thread keeps its head.
+
+        Returns in how many `threads`, and how many `checkpoints`, `blobs` and `writes` were deleted.
+        """
+        if isinstance(older_than_days, bool) or not isinstance(older_than_days, int | float):
+            raise InvalidRequest("older_than_days must be a number.", param="older_than_days")
+        if not 0 <= older_than_days <= 100_000:
+            raise InvalidRequest("older_than_days must be from 0 to 100000.", param="older_than_days")
+        return dict(await threads.prune(await self.storage.pool(), older_than_days * 24 * 60 * 60))
+
+    # -- The same, plain -------------------------------------------------------------------------------------------
+
+    get_checkpoint_history = plain(aget_checkpoint_history)
+    get_checkpoint_state = plain(aget_checkpoint_state)
+    update_checkpoint_state = plain(aupdate_checkpoint_state)
+    list_branches = plain(alist_branches)
+    list_threads = plain(alist_threads)
+    copy_thread = plain(acopy_thread)
+    delete_thread = plain(adelete_thread)
+    prune = plain(aprune)
+
+    # -- The same, in a request --------------------------------------------------------------------------------------
+
+    async def aoperate(self, operation: Any, arguments: dict[str, Any]) -> Any:
+        """Call the method named `operation`.
+
+        Raises:
+            InvalidRequest: there is none of that name, or it does not take these arguments.
+            Unidentified: users are told apart, and nobody has said whose request it is.
+        """
+        if self.settings.trusted_identity and caller() is None:
+            raise Unidentified()
+        if operation not in OPERATIONS:
+            names = ", ".join(OPERATIONS)
+            raise InvalidRequest(f"Unknown operation {operation!r}: there are {names}.", param="operation")
+        method = getattr(self, f"a{operation}")
+        try:
+            call = inspect.signature(method).bind(**arguments)
+        except TypeError as error:
+            raise InvalidRequest(f"{operation}: {error}.", param="operation") from error
+        return await method(*call.args, **call.kwargs)
+
+
+OPERATIONS = (
+    "get_checkpoint_history",
+    "get_checkpoint_state",
+    "update_checkpoint_state",
+    "list_branches",
+    "list_threads",
+    "copy_thread",
+    "delete_thread",
+    "prune",
+)
