@@ -1,49 +1,47 @@
 """`LangGraphResponsesAgent`: a LangGraph agent with time travel, as an MLflow model.
 
 A conversation is a tree of checkpoints in Postgres. A turn continues from one of them: the head of its thread, or
-whichever the caller names, and that is a fork.
+whichever checkpoint the caller names. From a checkpoint that has children already, that is a fork.
 """
 
 import atexit
-import functools
+import copy
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import mlflow
-from langchain_core.messages import BaseMessage, RemoveMessage
+from langchain_core.messages import RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
-from langgraph.graph import StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from mlflow.entities import SpanType
 from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
-from stateful_agent.checkpoints.lease import Leases
-from stateful_agent.checkpoints.message_log import Memory
-from stateful_agent.checkpoints.saver import TurnSaver, at
-from stateful_agent.checkpoints.serializer import Serializer, declared_types
+from stateful_agent.checkpoints.attempt import Attempt
+from stateful_agent.checkpoints.langgraph_internals import next_nodes
+from stateful_agent.checkpoints.saver import TurnSaver, config_at
+from stateful_agent.checkpoints.store import CheckpointStore, Graph
 from stateful_agent.database.pool import Database
-from stateful_agent.errors import AgentError, NothingToResume, TooManySteps, typed
+from stateful_agent.errors import AgentError, TooManySteps, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
-from stateful_agent.graph.build import CompiledGraph, ModelSettings, check_graph, model_settings
-from stateful_agent.identity import as_caller_of
+from stateful_agent.graph.build import CompiledGraph, ModelSettings, model_settings
+from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.output import Event
-from stateful_agent.responses.request import read_request
-from stateful_agent.responses.transcript import continuation
-from stateful_agent.runs.attempt import new_response_id, note_begun
+from stateful_agent.responses.request import ResponsesRequest, read_request
+from stateful_agent.responses.thread_ref import ThreadRef
 from stateful_agent.settings import Settings
-from stateful_agent.time_travel import history
-from stateful_agent.time_travel.edit import conclude, fork_with_results
+from stateful_agent.time_travel.edit import end_turn, fork_with_results
+from stateful_agent.time_travel.history import ancestor_with
 from stateful_agent.time_travel.operations import TimeTravel
-from stateful_agent.time_travel.threads import place_of_response
-from stateful_agent.turn import Turn, accept, has_results, mend, messages_at, operation_of, resolve, tool_items_of
+from stateful_agent.time_travel.threads import locate
+from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
-Graph = StateGraph[Any, Any, Any, Any] | CompiledGraph
+
+MODEL = "stateful-agent"
+"""The name of the model that responses show."""
 
 
 class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
@@ -58,21 +56,18 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """`graph` may be a function that builds the graph: it is called once, when the agent is first used."""
         self.settings = settings or Settings()
         self.loop = AgentLoop()
-        self.storage = Database(self.settings)
-        self._graph = graph
-        self._compiled: CompiledGraph | None = None
-        self._leases: Leases | None = None
-        self._memory: Memory
-        self._serde: Serializer  # comes with the graph: it reads the types that the graph declares
+        self.database = Database(self.settings)
+        self.store = CheckpointStore(graph, self.database, self.settings)
+        self.user: User | None = None
         atexit.register(self.close)
 
-    @property
-    def answers_from(self) -> str:
-        """What answers, in words: the name that the graph was compiled with."""
-        name = self._compile().get_name()
-        return "a graph of your own" if name == "LangGraph" else name
+    def as_user(self, user: User) -> Self:
+        """The same agent, acting for a user: it reaches that user's threads only; with `ALL_USERS`, everybody's."""
+        view = copy.copy(self)
+        view.user = user
+        return view
 
-    # -- A turn ----------------------------------------------------------------------------------------------------
+    # -- Requests --------------------------------------------------------------------------------------------------
 
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
         """Answer a request. See `apredict`."""
@@ -80,7 +75,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:
         """Answer a request, token by token. See `apredict_stream`."""
-        for event in self.loop.iterate(self._speak(request)):
+        for event in self.loop.iterate(self._mlflow_events(request)):
             yield ResponsesAgentStreamEvent(**event)
 
     async def apredict(self, request: Request) -> ResponsesAgentResponse:
@@ -93,7 +88,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         Raises:
             AgentError: one of its subclasses in `errors.py` says what was wrong and what to do.
         """
-        events = [event async for event in self.loop.aiterate(self._turn(request, for_mlflow=True))]
+        events = [event async for event in self.loop.aiterate(self._answer(request, Attempt.unrecorded(), True))]
         return ResponsesAgentResponse(**events[-1]["response"])
 
     async def apredict_stream(self, request: Request) -> AsyncIterator[ResponsesAgentStreamEvent]:
@@ -105,140 +100,146 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         Raises:
             AgentError: before the first event. Later, an `error` event ends the stream.
         """
-        async for event in self.loop.aiterate(self._speak(request)):
+        async for event in self.loop.aiterate(self._mlflow_events(request)):
             yield ResponsesAgentStreamEvent(**event)
 
-    def aevents(self, request: Request) -> AsyncIterator[Event]:
-        """The events of `apredict_stream` as JSON objects, on the agent's own loop. The server's way in: MLflow's types
-        lack some of OpenAI's.
+    def aevents(self, request: Request, attempt: Attempt) -> AsyncIterator[Event]:
+        """The events of `apredict_stream` as JSON objects, on the agent's own loop, for a run.
+
+        The server answers with these: MLflow's types lack some of OpenAI's. `attempt` is how duplicates of the request
+        find the run.
 
         Raises:
             AgentError: at any point.
         """
-        return self._turn(request, for_mlflow=False)
+        return self._answer(request, attempt, False)
 
-    async def _speak(self, request: Request) -> AsyncIterator[Event]:
-        """The turn's events for MLflow. An error ends a stream that has begun with an event of its own."""
-        begun = 0
+    async def _mlflow_events(self, request: Request) -> AsyncIterator[Event]:
+        """The events for MLflow. An error ends a stream that has begun with an event of its own."""
+        count = 0
         try:
-            async for event in self._turn(request, for_mlflow=True):
-                begun += 1
+            async for event in self._answer(request, Attempt.unrecorded(), True):
+                count += 1
                 yield event
         except AgentError as error:
-            if not begun:
+            if not count:
                 raise
-            yield error_event(error, sequence_number=begun)
+            yield error_event(error, sequence_number=count)
 
-    async def _turn(self, request: Request, *, for_mlflow: bool) -> AsyncIterator[Event]:
-        """One turn, from the request to the disk and back, `for_mlflow` in what its types can hold."""
+    async def _answer(self, body: Request, attempt: Attempt, for_mlflow: bool) -> AsyncIterator[Event]:
+        """Take a turn or do an operation, traced, and emit its events, `for_mlflow` in what its types can hold."""
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
-            request = read_request(request)
+            request = read_request(body)
             span.set_inputs(request.model_dump(exclude_none=True))
             events = ResponseEvents(
-                new_response_id(),
+                attempt.response_id,
                 int(time.time()),
-                "stateful-agent",
-                tool_items=tool_items_of(request, self.settings.tool_items, for_mlflow=for_mlflow),
+                MODEL,
+                tool_items=tool_items_in(request, self.settings.tool_items, for_mlflow=for_mlflow),
                 metadata=request.metadata,
                 previous_response_id=request.previous_response_id,
             )
             try:
-                with as_caller_of(request, self.settings.trusted_identity):
-                    if operation := operation_of(request):
-                        name, arguments = operation
-                        place = {key: arguments[key] for key in ("thread_id",) if key in arguments}
-                        for event in events.complete(place | {"result": await self.aoperate(name, arguments)}):
-                            yield event
-                        return
-                    turn = accept(request, max_input_bytes=self.settings.max_input_bytes)
-                    async for event in self._run(turn, events):
-                        yield event
+                async for event in self._events_for(request, attempt, events):
+                    yield event
             except Exception as error:
                 raise typed(error) from error
             span.set_outputs(event["response"])
 
-    async def _run(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
-        asked = model_settings(self._compile(), turn.asks)
-        if not turn.place.is_given:  # not to be stored
-            async for event in self._stream(self._copy(None), {"messages": turn.messages}, {}, asked, events):
-                yield event
-            for event in events.complete({}):
+    async def _events_for(
+        self, request: ResponsesRequest, attempt: Attempt, events: ResponseEvents
+    ) -> AsyncIterator[Event]:
+        user = identify(self.user, request.context, self.settings.trusted_identity)
+        if operation := operation_in(request):
+            name, arguments = operation
+            result = await self.as_user(user).aoperate(name, arguments)
+            thread = {key: arguments[key] for key in ("thread_id",) if key in arguments}
+            for event in events.complete(thread | {"result": result}):
                 yield event
             return
+        turn = accept(request, attempt.new_thread_id(), max_input_bytes=self.settings.max_input_bytes)
+        if turn.thread:
+            source = self._turn(turn, turn.thread, user, attempt, events)
+        else:
+            source = self._unstored_turn(turn, events)
+        async for event in source:
+            yield event
 
-        graph, saver = await self.graph_on_disk()
+    # -- A turn ----------------------------------------------------------------------------------------------------
+
+    async def _turn(
+        self, turn: Turn, thread: ThreadRef, user: User, attempt: Attempt, events: ResponseEvents
+    ) -> AsyncIterator[Event]:
+        """One turn, from the caller to the disk and back."""
+        # 1. Accept: the request is known to be good, and nothing is written yet.
+        context = model_settings(self.store.graph, turn.model_settings)
+        thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
+        graph, saver = await self.store.graph_with_saver()
+        custom_outputs = {"thread_id": thread_id}
         try:
-            config, graph_input = await self._begin(turn, graph, saver)
-            note_begun()
-            custom_outputs = {"thread_id": config["configurable"]["thread_id"]}
-            if saver.base:
-                custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
-            replayed = messages_at(saver.base) if saver.base and graph_input is None else ()
-            events.begin(dict(custom_outputs), replayed)
-            if mlflow.get_current_active_span():  # not all turns are traced
-                mlflow.update_current_trace(metadata={"mlflow.trace.session": custom_outputs["thread_id"]})
-            config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
-            async for event in self._stream(graph, graph_input, config, asked, events, saver):
-                yield event
+            # 2. Take the thread: until the lease ends, no other run writes to it.
+            async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
+                # 3. Plan: continue, fork or replay.
+                plan = plan_turn(turn, checkpoint_id, base, next_nodes(graph, base.checkpoint) if base else [])
+                config, graph_input = await self._start(plan, graph, saver)
+                attempt.begin()
+                if saver.base:
+                    custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
+                events.begin(dict(custom_outputs), messages_at(saver.base) if saver.base and plan.is_replay else ())
+                if mlflow.get_current_active_span():  # not all turns are traced
+                    mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
+                config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
+                # 4. Run the graph, and 5. emit what it does as events.
+                async for event in self._run(graph, graph_input, config, context, events, saver):
+                    yield event
         except Exception as error:
-            with suppress(AgentError):  # what failed first is what is said
-                await saver.release()
             raise typed(error, is_stored=saver.last_checkpoint_id is not None) from error
-        finally:
-            await saver.release()
+        # 6. Finish: all is on disk, and the thread is free.
         for event in events.complete(custom_outputs | {"checkpoint_id": saver.last_checkpoint_id}):
             yield event
 
-    async def _begin(
-        self, turn: Turn, graph: CompiledGraph, saver: TurnSaver
+    async def _start(
+        self, plan: Plan, graph: CompiledGraph, saver: TurnSaver
     ) -> tuple[RunnableConfig, dict[str, Any] | None]:
-        """Take the thread. Returns where the turn continues from, and the graph's input: `None` for a replay."""
-        pool = await self.storage.pool()
-        thread_id, checkpoint_id, begins = str(turn.place.thread_id), turn.place.checkpoint_id, turn.place.begins
-        if turn.place.previous_response_id:
-            thread_id, checkpoint_id = await place_of_response(pool, turn.place.previous_response_id)
-        base = await saver.take(thread_id, checkpoint_id, begins=begins, patience=self.settings.thread_timeout)
+        """Where LangGraph goes on and with what input. It adds a child to that checkpoint: beside others, a fork."""
+        if plan.keeps_results:
+            await fork_with_results(graph, saver)
+            return config_at(saver.thread_id), None  # from the head: from a named checkpoint all of it would run again
+        if plan.departs_after is None or saver.base is None:
+            return config_at(saver.thread_id, plan.checkpoint_id), plan.graph_input
+        before_departure = await ancestor_with(await self.database.pool(), saver.base, plan.departs_after)
+        if before_departure:
+            await saver.load(saver.thread_id, before_departure)
+            return config_at(saver.thread_id, before_departure), plan.graph_input
+        # It departs within a turn, or where the checkpoint was pruned: the rest is taken out instead.
+        removed = [RemoveMessage(str(message.id)) for message in messages_at(saver.base)[plan.departs_after :]]
+        return config_at(saver.thread_id, plan.checkpoint_id), {"messages": [*removed, *(plan.messages or ())]}
 
-        if not (turn.messages or turn.refers):
-            if base is None or not (checkpoint_id or history.next_nodes(graph, base.checkpoint)):
-                raise NothingToResume(param="input")
-            if checkpoint_id and has_results(base):
-                await fork_with_results(graph, saver)
-                checkpoint_id = None  # LangGraph resumes at the head, but runs everything anew where it is told an id
-            return at(thread_id, checkpoint_id), None
+    async def _unstored_turn(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
+        """A turn without a thread: nothing is kept, and no database is touched."""
+        graph = self.store.graph
+        context = model_settings(graph, turn.model_settings)
+        graph_input = {"messages": turn.messages}
+        async for event in self._run(graph.copy({"checkpointer": None}), graph_input, {}, context, events):
+            yield event
+        for event in events.complete({}):
+            yield event
 
-        if base is None:
-            return at(thread_id), {"messages": resolve(turn, [])}
-        unfinished = mend(base, at_head=checkpoint_id is None)
-        thread = [*messages_at(base), *unfinished]
-        resent = continuation(thread, resolve(turn, thread))
-        messages: list[BaseMessage] = list(resent.new)
-        if resent.after is not None:
-            unfinished = []
-            if departed_at := await history.ancestor_with(pool, base, resent.after):
-                checkpoint_id = departed_at
-                await saver.load(thread_id, departed_at)
-            else:  # within a turn, or where it was pruned
-                messages = [*(RemoveMessage(str(m.id)) for m in messages_at(base)[resent.after :]), *messages]
-        if not messages:
-            raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
-        return at(thread_id, checkpoint_id), {"messages": [*unfinished, *messages]}
-
-    async def _stream(
+    async def _run(
         self,
         graph: CompiledGraph,
         graph_input: dict[str, Any] | None,
         config: RunnableConfig,
-        asked: ModelSettings | None,
+        context: ModelSettings | None,
         events: ResponseEvents,
         saver: TurnSaver | None = None,
     ) -> AsyncIterator[Event]:
-        """Run the graph and say what it says. That something is done is said once it is on disk."""
+        """Run the graph and emit what it does. That something is done is emitted once it is on disk."""
         config["recursion_limit"] = self.settings.max_steps
-        chunks: Any = graph.astream(graph_input, config, context=asked, stream_mode=["messages", "updates"])
+        chunks: Any = graph.astream(graph_input, config, context=context, stream_mode=["messages", "updates"])
         try:
             async for mode, chunk in chunks:
-                # In `updates` a step has ended; if it was the last one, all of it is stored when the thread is let go.
+                # In `updates` a step has ended; if it was the last one, all of it is stored when the lease ends.
                 if events.waits and (mode == "messages" or events.goes_on):
                     if saver:
                         await saver.flush()
@@ -251,11 +252,17 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         except GraphRecursionError as error:
             if saver is None:
                 raise TooManySteps() from error
-            words = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."
-            for event in events.feed(await conclude(graph, saver, config, words), ""):
+            text = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."
+            for event in events.feed(await end_turn(graph, saver, config, text), ""):
                 yield event
 
     # -- Life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def answers_from(self) -> str:
+        """What answers, in words: the name that the graph was compiled with."""
+        name = self.store.graph.get_name()
+        return "a graph of your own" if name == "LangGraph" else name
 
     def open(self) -> None:
         """Build the graph and connect to the database now instead of at the first request."""
@@ -270,8 +277,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 key does not fit.
             StorageUnavailable: the database cannot be reached.
         """
-        self._compile()
-        await self.storage.pool()
+        await self.store.open()
 
     def close(self) -> None:
         """End what runs, and close the database. The agent opens again at its next use."""
@@ -282,26 +288,4 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     async def aclose(self) -> None:
         """End what runs, and close the database. The agent opens again at its next use."""
         await self.loop.cancel_work()
-        await self.storage.close()
-
-    async def graph_on_disk(self) -> tuple[CompiledGraph, TurnSaver]:
-        """The graph with a saver of its own: a shared one's lock would serialise the whole pool."""
-        pool = await self.storage.pool()
-        if self._leases is None or self._leases.pool is not pool:
-            self._leases, self._memory = Leases(pool), Memory()
-        label = functools.partial(history.label, self._compile())
-        saver = TurnSaver(pool, self._leases, self._memory, label, self._serde)
-        return self._copy(saver), saver
-
-    def _copy(self, saver: TurnSaver | None) -> CompiledGraph:
-        return self._compile().copy({"checkpointer": saver})
-
-    def _compile(self) -> CompiledGraph:
-        """The graph, compiled once; a turn takes a copy, which is cheap."""
-        if self._compiled is None:
-            graph = self._graph if isinstance(self._graph, StateGraph | CompiledStateGraph) else self._graph()
-            compiled = graph.compile() if isinstance(graph, StateGraph) else graph
-            check_graph(compiled)
-            self._serde = Serializer(self.settings, declared_types(compiled))
-            self._compiled = compiled
-        return self._compiled
+        await self.database.close()

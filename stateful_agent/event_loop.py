@@ -172,7 +172,7 @@ def on_loop(
     return hop  # type: ignore[return-value]  # `wraps` loses that the first argument is `self`
 
 
-def plain(
+def blocking(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], T]:
     """The same method for callers without an event loop."""

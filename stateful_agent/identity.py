@@ -1,40 +1,45 @@
-"""Whose request it is. A thread belongs to whoever began it; for anyone else it does not exist."""
+"""Whose request it is. A thread belongs to the user who began it; for anyone else it does not exist."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from enum import Enum
+from typing import Any, Final, TypeAlias
 
-from mlflow.types.responses import ResponsesAgentRequest
+from mlflow.types.agent import ChatContext
 
 from stateful_agent.errors import Unidentified
 from stateful_agent.responses.thread_ref import check_id
 
-_caller: ContextVar[str | None] = ContextVar("caller", default=None)
+
+class AllUsers(Enum):
+    """What stands for a user where a request may reach the threads of all of them."""
+
+    ALL_USERS = "all users"
 
 
-def caller() -> str | None:
-    """The user whose threads the current request may see. `None` may see all: no user is told apart."""
-    return _caller.get()
+ALL_USERS: Final = AllUsers.ALL_USERS
+"""Asked for by name, by whoever operates the agent. It is also what a request is where users are not told apart."""
+
+User: TypeAlias = str | AllUsers
 
 
-@contextmanager
-def acting_as(user: str) -> Iterator[None]:
-    """Let what is called here be a request of `user`'s."""
-    token = _caller.set(user)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+def identify(named: User | None, context: ChatContext | None, trusted_identity: str | None) -> User:
+    """The user whose threads a request may reach.
 
-
-def as_caller_of(request: ResponsesAgentRequest, trusted_identity: str | None) -> AbstractContextManager[None]:
-    """Let what is called here be a request of its user's, if users are told apart and nobody has said yet whose.
+    `named` is whom the caller acts for: a user named in Python, or by the header of `TRUSTED_IDENTITY`. `context` is
+    the request's own, which counts if `trusted_identity` is `context`.
 
     Raises:
-        Unidentified: the request does not say.
+        Unidentified: users are told apart, and nobody has named one.
+        InvalidRequest: the context names one that storage cannot hold.
     """
-    if trusted_identity is None or caller() is not None:
-        return nullcontext()
-    if trusted_identity != "context" or not (request.context and request.context.user_id):
-        raise Unidentified()
-    return acting_as(check_id(request.context.user_id, "user_id"))
+    if named is not None:
+        return named
+    if trusted_identity is None:
+        return ALL_USERS
+    if trusted_identity == "context" and context and context.user_id:
+        return check_id(context.user_id, "user_id")
+    raise Unidentified()
+
+
+def owner_parameters(user: User) -> dict[str, Any]:
+    """The parameters by which a statement reaches the threads of a user only."""
+    return {"all_users": user is ALL_USERS, "owner": None if user is ALL_USERS else user}

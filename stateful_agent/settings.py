@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -67,8 +67,11 @@ class Settings(BaseSettings):
     encryption_required: bool = False
     """Whether to refuse what is stored without encryption, instead of reading it and encrypting what is added."""
 
-    journal_seconds: float = Field(default=3600.0, ge=0)
-    """Seconds for which the events of a response can be had again, and its retries are told. 0: not at all."""
+    event_log_seconds: float = Field(
+        default=3600.0, ge=0, validation_alias=AliasChoices("event_log_seconds", "journal_seconds")
+    )
+    """Seconds for which responses can be retrieved, and retries of their requests are known. 0: not at all. The older
+    name, `JOURNAL_SECONDS`, is read as well."""
 
     thread_timeout: float = Field(default=60.0, ge=0)
     """Seconds that a turn waits for those before it on its thread, until it is refused as `thread_busy`."""

@@ -1,12 +1,13 @@
 """LangGraph's saver for one turn, in few round trips.
 
-A turn takes its thread and reads where it continues from as one statement; what it adds goes to a `Writer`.
+A turn takes its thread and reads the checkpoint that it continues from in one statement; what it adds goes to a
+`BatchWriter`.
 """
 
 import secrets
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
 import psycopg
@@ -21,120 +22,138 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from stateful_agent.checkpoints import lease
+from stateful_agent.checkpoints.attempt import Attempt
+from stateful_agent.checkpoints.cipher import Metadata
+from stateful_agent.checkpoints.langgraph_internals import INLINE, advance_clock, load_values, load_writes
 from stateful_agent.checkpoints.lease import Leases
-from stateful_agent.checkpoints.message_log import LIST, READ, Memory, MessageLog, Place, is_conversation
-from stateful_agent.checkpoints.serializer import Labels, Serializer
-from stateful_agent.checkpoints.writer import Writer
+from stateful_agent.checkpoints.message_log import MESSAGE_LIST, ChannelKey, MessageCache, MessageLog, is_message_list
+from stateful_agent.checkpoints.serializer import Serializer
+from stateful_agent.checkpoints.summary import summarize
+from stateful_agent.checkpoints.write_batch import BatchWriter
 from stateful_agent.database.pool import Pool, fetch
-from stateful_agent.errors import (
-    CheckpointNotFound,
-    ClockBehind,
-    ThreadNotFound,
-)
-from stateful_agent.identity import caller
+from stateful_agent.database.statements import FUNCTIONS
+from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, ThreadNotFound
+from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.identity import User, owner_parameters
 from stateful_agent.responses.messages import holds_result
 
 
 class TurnSaver(AsyncPostgresSaver):
     """Reads the checkpoint that a turn continues from once, and stores what the turn adds.
 
-    `flush` says when it is on disk; what could not be stored meanwhile is tried again there and in `release`.
+    What was handed over is on disk once `flush` returns; what could not be stored meanwhile is tried again there and
+    when the lease ends.
     """
 
     serde: Serializer
 
     def __init__(
-        self,
-        pool: Pool,
-        leases: Leases,
-        memory: Memory,
-        label: Callable[[Checkpoint, Labels, Labels | None], Labels],
-        serde: Serializer,
+        self, pool: Pool, leases: Leases, cache: MessageCache, serializer: Serializer, graph: CompiledGraph
     ) -> None:
-        """`label(checkpoint, metadata, its parent's metadata)` is what to note beside a checkpoint."""
-        super().__init__(pool, serde=serde)
+        """`graph` tells what would run next from a checkpoint, which is stored beside it."""
+        super().__init__(pool, serde=serializer)
+        self.thread_id = ""
         self.base: CheckpointTuple | None = None
-        self.labels: Labels | None = None
+        """The checkpoint that the turn continues from; `None` on a new thread."""
+        self.metadata: Metadata | None = None
+        """What is stored beside the newest checkpoint of the turn."""
         self.last_checkpoint_id: str | None = None
+        """The newest checkpoint of the turn."""
         self.keeps_writes = True
-        """Whether what a step says is stored beside the checkpoint that it follows, for when others do not finish. An
-        edit's is not: whoever continues from that checkpoint would find it there."""
+        """Whether what a step writes is stored beside the checkpoint that it follows, for when others do not finish.
+        An edit's is not: whoever continues from that checkpoint would find it there."""
         self._pool = pool
         self._leases = leases
-        self._memory = memory
-        self._label = label
+        self._cache = cache
+        self._graph = graph
         self._is_loaded = False
-        self._thread_id = ""
         self._head = ""
         self._holder = uuid.uuid4()
-        self._numbered = MessageLog(memory, serde, "")
-        self._writer: Writer  # comes with the thread
+        self._messages = MessageLog(cache, serializer, "")
+        self._writer: BatchWriter  # comes with the thread
+
+    # -- The thread ------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lease(
+        self, thread_id: str, checkpoint_id: str | None, user: User, attempt: Attempt, *, may_begin: bool = False
+    ) -> AsyncIterator[CheckpointTuple | None]:
+        """Hold the thread's lease, and load the checkpoint to continue from: that named, else the head.
+
+        Yields it; `None` where the thread begins. While another run holds the lease, wait in the order of arrival.
+        With `may_begin`, there need not be such a thread yet. At the end, what is left is stored.
+
+        Raises:
+            ThreadNotFound: there is no such thread of the user's.
+            CheckpointNotFound: the thread has no such checkpoint.
+            ThreadBusy: other runs held it for too long.
+            AlreadyAnswered: another run does, or did, the work of the same request.
+            AgentError: as `flush` does, at the end. The thread is free after a few seconds then.
+        """
+        base = await self._take(thread_id, checkpoint_id, user, attempt, may_begin)
+        try:
+            yield base
+        except BaseException:
+            with suppress(AgentError):  # what failed first is what is raised
+                await self._release()
+            raise
+        await self._release()
 
     async def load(self, thread_id: str, checkpoint_id: str | None = None) -> CheckpointTuple | None:
         """Read a checkpoint, else the head; `None` if the thread is new. LangGraph continues from there.
 
-        LangGraph would take an unknown checkpoint for an empty conversation and make that the thread's head.
+        LangGraph itself would take an unknown checkpoint for an empty conversation and make that the thread's head.
 
         Raises:
             CheckpointNotFound: the thread has no such checkpoint.
         """
-        base = await self._read(at(thread_id, checkpoint_id))
+        base = await self._read(config_at(thread_id, checkpoint_id))
         if base is None and checkpoint_id is not None:
             raise CheckpointNotFound(param="checkpoint_id")
         return self._loaded(thread_id, base)
 
-    async def take(
-        self, thread_id: str, checkpoint_id: str | None = None, *, begins: bool = False, patience: float
+    async def flush(self) -> None:
+        """Wait until all that was handed over is on disk. Raises what `BatchWriter.flush` does."""
+        if self._leases.holds(self._holder):
+            await self._writer.flush()
+
+    async def _take(
+        self, thread_id: str, checkpoint_id: str | None, user: User, attempt: Attempt, may_begin: bool
     ) -> CheckpointTuple | None:
-        """Take the thread for this turn, and load where it continues from, as `load` does.
-
-        While another turn runs there, wait in the order of arrival, up to `patience` seconds. With `begins`, there
-        need not be such a thread yet. Whoever takes a thread must `release` it.
-
-        Raises:
-            ThreadNotFound: there is no such thread of the caller's.
-            CheckpointNotFound: the thread has no such checkpoint.
-            ThreadBusy: other turns took all of the time.
-            AlreadyAnswered: another turn runs, or ran, for the same call.
-        """
-        self._thread_id = thread_id
+        self.thread_id = thread_id
         values: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
-        values |= {"begins": begins, "caller": caller(), "holder": self._holder}
-        numbered = self._open(thread_id)
+        values |= {"begins": may_begin, "holder": self._holder} | owner_parameters(user)
+        messages = self._open(thread_id)
         with self._changed_is_unreadable():
-            row = await self._leases.take(values | numbered.known(), patience)
+            row = await self._leases.take(values | messages.known(), attempt)
         if row is None and checkpoint_id:
             raise CheckpointNotFound(param="checkpoint_id")
         if row is None:
             raise ThreadNotFound(param="thread_id")
-        numbered.last = row["messages"]
-        self._writer = Writer(self._pool, self._holder, row["created_at"], numbered)
-        numbered.learn(row["created_at"], row["unknown"])
+        messages.last = row["messages"]
+        self._writer = BatchWriter(self._pool, self._holder, row["created_at"], messages)
+        messages.learn(row["created_at"], row["unknown"])
         if row["head"]:
             self._head = row["head"]
-            lease.follow(self._head)
+            advance_clock(self._head)
         return self._loaded(thread_id, self._tuple(row) if row["checkpoint_id"] else None)
 
-    async def release(self) -> None:
-        """Store what is left, and let the next turn have the thread.
-
-        Raises:
-            AgentError: as `flush` does. The thread is free after a few seconds then.
-        """
+    async def _release(self) -> None:
         if self._leases.holds(self._holder):
             self._leases.drop(self._holder)
             await self._writer.flush(releases=True)
 
-    async def flush(self) -> None:
-        """Wait until all that was handed over is on disk. Raises what `Writer.flush` does."""
-        if self._leases.holds(self._holder):
-            await self._writer.flush()
+    # -- LangGraph's interface -------------------------------------------------------------------------------------
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> "TurnSaver":
         """LangGraph's strict mode asks for a copy, but what a copy stores the turn would not know of."""
         self.serde = cast(Serializer, self.serde.with_msgpack_allowlist(extra_allowlist))
         return self
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """As LangGraph's, in a third of the characters: each checkpoint holds many."""
+        count = current.split(".")[0] if current else "0" * 6
+        return f"{int(count) + 1:0{len(count)}}.{secrets.token_hex(6)}"
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         at_base = self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns")
@@ -150,67 +169,68 @@ class TurnSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        place = config["configurable"]
-        namespace, parent = place["checkpoint_ns"], place.get("checkpoint_id")
+        namespace, parent = config["configurable"]["checkpoint_ns"], config["configurable"].get("checkpoint_id")
         values = checkpoint["channel_values"]
-        inline = {channel: value for channel, value in values.items() if _is_inline(value)}
+        inline = {channel: value for channel, value in values.items() if isinstance(value, INLINE)}
         encrypted: ChannelVersions = {}
-        if self.serde.encrypts:  # what was inline where the turn began is not new, and yet is to be stored
-            inline, primitive = {channel: value for channel, value in inline.items() if value is None}, inline
-            encrypted = {channel: checkpoint["channel_versions"][channel] for channel in primitive}
-        noted: Labels = dict(get_serializable_checkpoint_metadata(config, metadata))
+        if self.serde.cipher.encrypts:  # what was inline where the turn began is not new, and yet is to be stored
+            inline, plain = {channel: value for channel, value in inline.items() if value is None}, inline
+            encrypted = {channel: checkpoint["channel_versions"][channel] for channel in plain}
+        summary: Metadata = dict(get_serializable_checkpoint_metadata(config, metadata))
         if not namespace:  # a subgraph's checkpoints are not the thread's
             if checkpoint["id"] <= self._head:
                 raise ClockBehind()
-            noted |= self._label(checkpoint, noted, self.labels)
-            self.labels = noted
+            summary |= summarize(self._graph, checkpoint, summary, self.metadata)
+            self.metadata = summary
             self.last_checkpoint_id = checkpoint["id"]
         for channel, version in (encrypted | new_versions).items():
             if channel in values and channel not in inline:
                 typed = self._dumped((namespace, channel), values[channel])
-                self._writer.pieces.add_blob(namespace, channel, version, typed)
-        self._writer.pieces.add_checkpoint(
-            namespace, parent, checkpoint | {"channel_values": inline}, self.serde.hide(noted)
+                self._writer.batch.add_blob(namespace, channel, version, typed)
+        self._writer.batch.add_checkpoint(
+            namespace, parent, checkpoint | {"channel_values": inline}, self.serde.cipher.encrypt_metadata(summary)
         )
         self._writer.store_soon()
-        return at(self._thread_id, checkpoint["id"], namespace)
+        return config_at(self.thread_id, checkpoint["id"], namespace)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         if not self.keeps_writes:
             return
-        place, pieces = config["configurable"], self._writer.pieces
-        # A replay does not run again what has a result. Other steps run again there, whatever they said.
+        at, batch = config["configurable"], self._writer.batch
+        # A replay does not run again what has a result. Other steps run again there, whatever they wrote.
         stays = any(holds_result(value) for _, value in writes)
         for n, (channel, value) in enumerate(writes):
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
             typed = self.serde.dumps_typed(value)
-            pieces.add_write(place["checkpoint_ns"], place["checkpoint_id"], task, channel, typed, stays=stays)
-            self._numbered.said(value)
+            batch.add_write(at["checkpoint_ns"], at["checkpoint_id"], task, channel, typed, stays=stays)
+            self._messages.check_for_changes(value)
         self._writer.store_soon()
 
+    # -- Rows ------------------------------------------------------------------------------------------------------
+
     def _loaded(self, thread_id: str, base: CheckpointTuple | None) -> CheckpointTuple | None:
-        self._thread_id, self.base, self._is_loaded = thread_id, base, True
-        self.labels = dict(base.metadata) if base else None
+        self.thread_id, self.base, self._is_loaded = thread_id, base, True
+        self.metadata = dict(base.metadata) if base else None
         return base
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
         values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
-        numbered = self._open(values["thread_id"])
+        messages = self._open(values["thread_id"])
         with self._changed_is_unreadable():
-            found = await fetch(self._pool, READ, values | numbered.known())
+            found = await fetch(self._pool, FUNCTIONS["agent_read"].call, values | messages.known())
         if not found:
             return None
-        numbered.learn(found[0]["began"], found[0]["unknown"])
+        messages.learn(found[0]["began"], found[0]["unknown"])
         return self._tuple(found[0])
 
     def _open(self, thread_id: str) -> MessageLog:
-        """The messages of the thread, which is the only one of this saver's from here on."""
-        if self._numbered.thread_id != thread_id:
-            self.serde = self.serde.of(thread_id)
-            self._numbered = MessageLog(self._memory, self.serde, thread_id)
-        return self._numbered
+        """The message log of the thread, which is the only one of this saver's from here on."""
+        if self._messages.thread_id != thread_id:
+            self.serde = self.serde.for_thread(thread_id)
+            self._messages = MessageLog(self._cache, self.serde, thread_id)
+        return self._messages
 
     @contextmanager
     def _changed_is_unreadable(self) -> Iterator[None]:
@@ -218,49 +238,39 @@ class TurnSaver(AsyncPostgresSaver):
         try:
             yield
         except psycopg.DataError:
-            raise self.serde.changed() from None
+            raise self.serde.cipher.unreadable() from None
 
-    def _dumped(self, place: Place, value: Any) -> tuple[str, bytes]:
-        if not is_conversation(value):
+    def _dumped(self, key: ChannelKey, value: Any) -> tuple[str, bytes]:
+        if not is_message_list(value):
             return self.serde.dumps_typed(value)
-        blob, new = self._numbered.dump(place, value)
+        blob, new = self._messages.dump(key, value)
         for number, typed in new.items():
-            self._writer.pieces.add_message(number, typed)
-        return LIST, blob
+            self._writer.batch.add_message(number, typed)
+        return MESSAGE_LIST, blob
 
     def _values(self, row: dict[str, Any]) -> dict[str, Any]:
         namespace, blobs = row["checkpoint_ns"], row["channel_values"] or ()
-        lists = {channel.decode(): blob for channel, kind, blob in blobs if kind == LIST.encode()}
+        lists = {channel.decode(): blob for channel, kind, blob in blobs if kind == MESSAGE_LIST.encode()}
         others = [blob for blob in blobs if blob[0].decode() not in lists]
-        loaded = {channel: self._numbered.load((namespace, channel), blob) for channel, blob in lists.items()}
-        return self._load_blobs(others) | loaded
-
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        """As LangGraph's, in a third of the characters: each checkpoint holds many."""
-        count = current.split(".")[0] if current else "0" * 6
-        return f"{int(count) + 1:0{len(count)}}.{secrets.token_hex(6)}"
+        loaded = {channel: self._messages.load((namespace, channel), blob) for channel, blob in lists.items()}
+        return load_values(self, others) | loaded
 
     def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
         checkpoint = row["checkpoint"]
         if any(value is not None for value in checkpoint["channel_values"].values()):
-            self.serde.check_plain()
+            self.serde.cipher.check_plain()
         checkpoint["channel_values"] = checkpoint["channel_values"] | self._values(row)
         thread_id, namespace, parent = row["thread_id"], row["checkpoint_ns"], row["parent_checkpoint_id"]
         return CheckpointTuple(
-            at(thread_id, row["checkpoint_id"], namespace),
+            config_at(thread_id, row["checkpoint_id"], namespace),
             checkpoint,
-            cast(CheckpointMetadata, self.serde.show(row["metadata"])),
-            at(thread_id, parent, namespace) if parent else None,
-            self._load_writes(row["pending_writes"]),
+            cast(CheckpointMetadata, self.serde.cipher.decrypt_metadata(row["metadata"])),
+            config_at(thread_id, parent, namespace) if parent else None,
+            load_writes(self, row["pending_writes"]),
         )
 
 
-def _is_inline(value: Any) -> bool:
-    """Whether LangGraph keeps a channel's value in the checkpoint itself."""
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def at(thread_id: str, checkpoint_id: str | None = None, namespace: str = "") -> RunnableConfig:
+def config_at(thread_id: str, checkpoint_id: str | None = None, namespace: str = "") -> RunnableConfig:
     """The LangGraph config that names a checkpoint of a thread, or its head."""
-    place = {"thread_id": thread_id, "checkpoint_ns": namespace}
-    return {"configurable": place | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+    named = {"thread_id": thread_id, "checkpoint_ns": namespace}
+    return {"configurable": named | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}

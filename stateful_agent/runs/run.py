@@ -1,18 +1,18 @@
-"""A response while its turn runs in this process: what it has said so far, for all who listen."""
+"""A turn while it runs in this process: the events that it has emitted so far, for all who follow it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of, typed
 from stateful_agent.responses.events import empty_response, error_event
 from stateful_agent.responses.output import Event
-from stateful_agent.runs.attempt import Attempt
 
 
 class Run:
-    """A turn that is an attempt at a call, and its events. `speak` is to run in `task`."""
+    """A turn that is an attempt at a request, and its events. `execute` is to run in `task`."""
 
     task: asyncio.Task[None]
 
@@ -20,32 +20,35 @@ class Run:
         self.attempt = attempt
         self.events: list[Event] = []
         self.stored = 0
-        """How many of the events are in the journal."""
-        self.is_kept = False
+        """How many of the events are in the event log."""
+        self.is_end_stored = False
         """Whether its end is."""
         self.status: str | None = None
         """How it has ended: `completed`, `failed` or `cancelled`."""
         self.error: AgentError | None = None
         self.ended_at = 0.0
-        self.callers = 0
-        """How many requests are being answered with it. Until then, whether it `is_delivered` is not known."""
+        self.followers = 0
+        """How many requests are being answered with it: until there are none, `is_delivered` is not known."""
         self.is_promised = False
-        """Whether its caller was told its id instead of its answer, and will come back."""
+        """Whether its caller got its id instead of its answer, and will come back."""
         self.is_delivered = False
-        """Whether its caller was still there to be told that, or its answer: a retry is another call then."""
+        """Whether its caller was still there to get that, or the answer: the same request again is another one then."""
         self._is_cancelled = False
         self._is_over = False
-        self._told = 0
+        self._published = 0
         self._news = asyncio.Event()
 
-    async def speak(self, source: AsyncIterator[Event], keep: Callable[[], Awaitable[None]]) -> None:
-        """Say what `source` yields. An error is the last event. The end is told once there was an attempt to `keep` it:
-        who has heard it may ask for it again at once, and another process."""
+    async def execute(self, source: AsyncIterator[Event], store_end: Callable[[], Awaitable[None]]) -> None:
+        """Publish the events of `source`. An error is the last event.
+
+        The end is published once there was an attempt to `store_end`: whoever sees it may ask for it again at once, and
+        another process.
+        """
         try:
             async for event in source:
                 self.events.append(event)
                 if event["type"] != "response.completed":
-                    self._tell()
+                    self._publish()
             self.status = "completed"
         except BaseException as error:
             if self._is_cancelled:
@@ -60,10 +63,10 @@ class Run:
             self.ended_at = asyncio.get_running_loop().time()
             self.attempt.is_accepted.set()
             try:
-                await keep()
+                await store_end()
             finally:
                 self._is_over = True
-                self._tell()
+                self._publish()
 
     def cancel(self) -> None:
         """End it, unless it has ended."""
@@ -76,10 +79,10 @@ class Run:
 
         After each `silence` seconds without an event comes an empty batch.
         """
-        told = after + 1
+        position = after + 1
         while True:
-            if batch := self.events[told : self._told]:
-                told += len(batch)
+            if batch := self.events[position : self._published]:
+                position += len(batch)
                 yield batch
             elif self._is_over:
                 return
@@ -90,36 +93,35 @@ class Run:
                 except TimeoutError:
                     yield []
 
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """A request is being answered with it."""
+        self.followers += 1
+        try:
+            yield
+        finally:
+            self.followers -= 1
+
     @property
     def was_refused(self) -> bool:
-        """Whether it has changed nothing, so that the same call may come again."""
+        """Whether it has changed nothing, so that the same request may come again."""
         return self.status == "failed" and not self.attempt.is_begun and not self.is_promised
 
     def error_in(self, event: Event) -> AgentError:
-        """The error that an event says, which is this turn's, or that of another turn for the same call."""
+        """The error in an event, which is this run's, or that of another run of the same request."""
         return self.error if self.error and not isinstance(self.error, AlreadyAnswered) else error_of(event["error"])
 
-    def _tell(self) -> None:
-        self._told = len(self.events)
+    def _publish(self) -> None:
+        self._published = len(self.events)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
 
-@contextmanager
-def called(running: Run) -> Iterator[None]:
-    """A request is being answered with `running`."""
-    running.callers += 1
-    try:
-        yield
-    finally:
-        running.callers -= 1
-
-
-def as_response(response_id: str, thread_id: str, began_at: datetime, status: str, events: list[Event]) -> Event:
+def response_from(response_id: str, thread_id: str, created_at: datetime, status: str, events: list[Event]) -> Event:
     """The response that these are the events of, so far."""
-    place = {"thread_id": thread_id}
-    response = empty_response(response_id, int(began_at.timestamp()), "stateful-agent")
-    response |= {"status": status, "custom_outputs": place, "metadata": place}
+    thread = {"thread_id": thread_id}
+    response = empty_response(response_id, int(created_at.timestamp()), "stateful-agent")
+    response |= {"status": status, "custom_outputs": thread, "metadata": thread}
     output = []
     for event in events:
         response |= event.get("response", {})

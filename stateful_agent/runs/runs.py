@@ -1,12 +1,13 @@
-"""Runs to calls: of the turn that a request begins, or of the one that the same call has already."""
+"""The runs of an agent: what answers a request, at once or later, in this process or another."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
 
+from stateful_agent.agent import LangGraphResponsesAgent
+from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.errors import (
     AgentError,
     AlreadyAnswered,
@@ -17,200 +18,218 @@ from stateful_agent.errors import (
     TurnLost,
     TurnNotBegun,
 )
+from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.output import Event
 from stateful_agent.responses.request import ResponsesRequest
-from stateful_agent.runs.attempt import Attempt, attempting
-from stateful_agent.runs.event_log import BEAT, EventLog, StoredRun
-from stateful_agent.runs.run import Run, as_response, called
+from stateful_agent.runs.event_log import HEARTBEAT_SECONDS, EventLog, StoredRun
+from stateful_agent.runs.run import Run, response_from
 
-IsGone = Callable[[], Awaitable[bool]]
+HasLeft = Callable[[], Awaitable[bool]]
 """Tells whether the caller has hung up."""
 
 
 class Runs:
-    """What an agent answers, at once or later, from this process or another."""
+    """Begins a run for a request, or finds the one that a duplicate of it has already."""
 
-    def __init__(self, agent: Any, journal: EventLog) -> None:
-        self._agent, self._journal = agent, journal
-        self._silence: float = agent.settings.keep_alive
+    def __init__(self, agent: LangGraphResponsesAgent) -> None:
+        settings = agent.settings
+        self._agent = agent
+        self._log = EventLog(agent.database, agent.store, agent.loop, settings.event_log_seconds)
+        self._silence: float = settings.keep_alive
 
-    # -- A call ----------------------------------------------------------------------------------------------------
+    async def close(self) -> None:
+        """Store what is left of the runs that have ended."""
+        await self._log.close()
 
-    async def answer(self, request: ResponsesRequest, attempt: Attempt, is_gone: IsGone) -> Event:
-        """The response of a request's turn, or of the turn that the same call has already.
+    # -- A request -------------------------------------------------------------------------------------------------
+
+    async def respond(self, request: ResponsesRequest, attempt: Attempt, user: User | None, has_left: HasLeft) -> Event:
+        """The response to a request.
 
         Raises:
             AgentError: the turn failed.
         """
-        running = self._start(request, attempt)
-        with called(running):
-            async for batch in self._listen(running):
+        user = identify(user, request.context, self._agent.settings.trusted_identity)
+        run = self._start(request, attempt, user)
+        with run.followed():
+            async for batch in self._events(run, user):
                 if batch:
                     last = batch[-1]
             if last["type"] == "error":
-                raise running.error_in(last)
-            running.is_delivered = not await is_gone()
+                raise run.error_in(last)
+            run.is_delivered = not await has_left()
         return dict(last["response"])
 
-    async def answer_stream(
-        self, request: ResponsesRequest, attempt: Attempt, is_gone: IsGone
+    async def stream(
+        self, request: ResponsesRequest, attempt: Attempt, user: User | None, has_left: HasLeft
     ) -> AsyncIterator[list[Event]]:
         """The same as events, in batches of what has come up.
 
         Raises:
-            AgentError: before the first event. Later, an event says so.
+            AgentError: before the first event. Later, it is the last event.
         """
-        running = self._start(request, attempt)
-        with called(running):
-            async for batch in self._listen(running):
+        user = identify(user, request.context, self._agent.settings.trusted_identity)
+        run = self._start(request, attempt, user)
+        with run.followed():
+            async for batch in self._events(run, user):
                 if batch and batch[0]["type"] == "error" and batch[0]["sequence_number"] == 0:
-                    raise running.error_in(batch[0])
+                    raise run.error_in(batch[0])
                 yield batch
-            running.is_delivered = running.error is None and not await is_gone()
+            run.is_delivered = run.error is None and not await has_left()
 
-    async def answer_later(self, request: ResponsesRequest, attempt: Attempt, is_gone: IsGone) -> Event:
-        """The response of a request's turn as soon as that has begun, or waits for its thread.
+    async def start_in_background(
+        self, request: ResponsesRequest, attempt: Attempt, user: User | None, has_left: HasLeft
+    ) -> Event:
+        """The response to a request as soon as its turn has begun, or waits for its thread.
 
         Raises:
             InvalidRequest: it is no turn, or one that is not stored.
             AgentError: the turn was refused.
         """
-        self.check_kept(request)
-        running = self._start(request, attempt)
-        attempt = running.attempt
+        self.check_background(request)
+        user = identify(user, request.context, self._agent.settings.trusted_identity)
+        run = self._start(request, attempt, user)
+        attempt = run.attempt
         await attempt.is_accepted.wait()
-        if isinstance(running.error, AlreadyAnswered):
+        if isinstance(run.error, AlreadyAnswered):
             with gone_as_conflict():
-                return await self.response(running.error.response_id)
-        if running.error and not attempt.is_begun:
-            raise running.error
-        running.is_promised, running.is_delivered = True, not await is_gone()
+                return await self.retrieve(run.error.response_id, user)
+        if run.error and not attempt.is_begun:
+            raise run.error
+        run.is_promised, run.is_delivered = True, not await has_left()
         status = "in_progress" if attempt.is_begun else "queued"
-        return as_response(attempt.response_id, attempt.thread_id, datetime.now(), status, [])
+        return response_from(attempt.response_id, attempt.thread_id, datetime.now(), status, [])
 
-    def check_kept(self, request: ResponsesRequest) -> None:
+    def check_background(self, request: ResponsesRequest) -> None:
         """Make sure that the response to a request can be had later.
 
         Raises:
             InvalidRequest: it cannot.
         """
-        if not self._journal.seconds:
-            raise InvalidRequest("background needs a journal, and JOURNAL_SECONDS is 0 here.", param="background")
+        if not self._log.seconds:
+            raise InvalidRequest("background needs an event log, and EVENT_LOG_SECONDS is 0 here.", param="background")
         if request.store is False:
             raise InvalidRequest("store: false keeps nothing, so there is no background.", param="background")
         if "operation" in (request.custom_inputs or {}):
             raise InvalidRequest("An operation cannot be done in the background.", param="background")
 
-    async def _listen(self, running: Run) -> AsyncIterator[list[Event]]:
-        """The events of a turn that was begun here, or of the one that its call has already."""
-        async for batch in running.follow(-1, self._silence):
-            if isinstance(running.error, AlreadyAnswered):
+    def _start(self, request: ResponsesRequest, attempt: Attempt, user: User) -> Run:
+        """Begin a run, unless one with the same key is in this process; then that.
+
+        Raises:
+            KeyReused: and its request had another body.
+        """
+        if run := self._log.running.get(attempt.response_id):
+            if run.attempt.digest != attempt.digest:
+                raise KeyReused()
+            return run
+        attempt.is_recorded = self._log.seconds > 0
+        run = Run(attempt)
+        run.task = self._agent.loop.spawn(self._execute(run, request, user))
+        self._log.add(run)
+        return run
+
+    async def _execute(self, run: Run, request: ResponsesRequest, user: User) -> None:
+        try:
+            events = self._agent.as_user(user).aevents(request, run.attempt)
+            await run.execute(events, partial(self._log.store_end, run))
+        finally:
+            self._log.remove_unstored(run)
+
+    async def _events(self, run: Run, user: User) -> AsyncIterator[list[Event]]:
+        """The events of a run that was begun here, or of the one that a duplicate of its request has already."""
+        async for batch in run.follow(-1, self._silence):
+            if isinstance(run.error, AlreadyAnswered):
                 with gone_as_conflict():
-                    events = await self.follow(running.error.response_id)
+                    events = await self.follow(run.error.response_id, user)
                 async for others in events:
                     yield others
             else:
                 yield batch
 
-    def _start(self, request: ResponsesRequest, attempt: Attempt) -> Run:
-        """Begin a turn, unless one with the same key runs here; then that.
-
-        Raises:
-            KeyReused: and it was told other words.
-        """
-        if running := self._journal.running.get(attempt.response_id):
-            if running.attempt.digest != attempt.digest:
-                raise KeyReused()
-            return running
-        running = Run(attempt)
-        with attempting(attempt if self._journal.seconds else None):
-            running.task = self._agent.loop.spawn(self._run(running, request))
-        self._journal.add(running)
-        return running
-
-    async def _run(self, running: Run, request: ResponsesRequest) -> None:
-        try:
-            await running.speak(self._agent.aevents(request), partial(self._journal.keep, running))
-        finally:
-            self._journal.settle(running)
-
     # -- A response ------------------------------------------------------------------------------------------------
 
-    async def response(self, response_id: str) -> Event:
+    async def retrieve(self, response_id: str, user: User | None) -> Event:
         """A response as it is now.
 
         Raises:
-            ResponseNotFound: there is no such response of the caller's, or it is kept no more.
+            ResponseNotFound: there is no such response of the user's, or it is kept no more.
+            Unidentified: users are told apart, and the request does not name one.
         """
-        kept = await self._journal.read(response_id)  # though it may run here: whichever process is asked says the same
-        events = kept.events
-        if kept.is_lost and response_id not in self._journal.running:
-            events = [*events, error_event(lost(kept), len(events))]
-        status = kept.status or ("queued" if kept.waits else "in_progress")
-        return as_response(response_id, kept.thread_id, kept.began_at, status, events)
+        # It is read even if the run is in this process: whichever process is asked answers the same.
+        stored = await self._log.read(response_id, self._identified(user))
+        events = stored.events
+        if stored.is_lost and response_id not in self._log.running:
+            events = [*events, error_event(_why_lost(stored), len(events))]
+        status = stored.status or ("queued" if stored.waits else "in_progress")
+        return response_from(response_id, stored.thread_id, stored.began_at, status, events)
 
-    async def follow(self, response_id: str, after: int = -1) -> AsyncIterator[list[Event]]:
+    async def follow(self, response_id: str, user: User | None, after: int = -1) -> AsyncIterator[list[Event]]:
         """Its events after the one of that sequence number, to the last one, whichever process it runs in.
 
-        Raises:
-            ResponseNotFound: there is no such response of the caller's, or it is kept no more.
+        Raises: the same as `retrieve`.
         """
-        return self._follow(response_id, after, await self._journal.read(response_id, after))
+        identified = self._identified(user)
+        stored = await self._log.read(response_id, identified, after)
+        return self._follow(response_id, identified, after, stored)
 
-    async def cancel(self, response_id: str) -> Event:
+    async def cancel(self, response_id: str, user: User | None) -> Event:
         """End a response, and wait until it has ended. One that had ended stays as it was.
 
-        Raises:
-            ResponseNotFound: there is no such response of the caller's, or it is kept no more.
+        Raises: the same as `retrieve`.
         """
-        running = self._journal.running.get(response_id)
-        kept = await self._journal.read(response_id)
-        if kept.status is None:
-            await self._journal.flag_cancelled(response_id)
-            if running:
-                running.cancel()
-            async for _ in self._follow(response_id, -1, kept):
+        identified = self._identified(user)
+        run = self._log.running.get(response_id)
+        stored = await self._log.read(response_id, identified)
+        if stored.status is None:
+            await self._log.request_cancellation(response_id, identified)
+            if run:
+                run.cancel()
+            async for _ in self._follow(response_id, identified, -1, stored):
                 pass
-        return await self.response(response_id)
+        return await self.retrieve(response_id, identified)
 
-    async def _follow(self, response_id: str, after: int, kept: StoredRun) -> AsyncIterator[list[Event]]:
+    async def _follow(self, response_id: str, user: User, after: int, stored: StoredRun) -> AsyncIterator[list[Event]]:
         clock = asyncio.get_running_loop().time
-        told_at = clock()
+        emitted_at = clock()
         while True:
-            if running := self._journal.running.get(response_id):
-                async for batch in running.follow(after, self._silence):
-                    if isinstance(running.error, AlreadyAnswered):  # it runs elsewhere: this was one more attempt at it
+            if run := self._log.running.get(response_id):
+                async for batch in run.follow(after, self._silence):
+                    if isinstance(run.error, AlreadyAnswered):  # it runs elsewhere: this was one more attempt at it
                         break
                     yield batch
                 else:
                     return
-                kept = await self._journal.read(response_id, after)
-            if kept.events or clock() - told_at > self._silence:
-                after = kept.events[-1]["sequence_number"] if kept.events else after
-                told_at = clock()
-                yield kept.events
-            if kept.status is not None:
+                stored = await self._log.read(response_id, user, after)
+            if stored.events or clock() - emitted_at > self._silence:
+                after = stored.events[-1]["sequence_number"] if stored.events else after
+                emitted_at = clock()
+                yield stored.events
+            if stored.status is not None:
                 return
             try:
-                if kept.is_lost:
-                    raise lost(kept)
-                await asyncio.sleep(BEAT)
+                if stored.is_lost:
+                    raise _why_lost(stored)
+                await asyncio.sleep(HEARTBEAT_SECONDS)
                 with gone_as_conflict():
-                    kept = await self._journal.read(response_id, after)
+                    stored = await self._log.read(response_id, user, after)
             except AgentError as error:
                 yield [error_event(error, after + 1)]
                 return
 
+    def _identified(self, user: User | None) -> User:
+        return identify(user, None, self._agent.settings.trusted_identity)
 
-def lost(kept: StoredRun) -> AgentError:
-    """Why a turn whose process has died says no more."""
-    return TurnNotBegun() if kept.waits else TurnLost()
+
+def _why_lost(stored: StoredRun) -> AgentError:
+    """Why a run whose process has died emits no more."""
+    return TurnNotBegun() if stored.waits else TurnLost()
 
 
 @contextmanager
 def gone_as_conflict() -> Iterator[None]:
-    """A turn that a call has, or had a moment ago, is no response that was never there."""
+    """The run of a duplicate request, there a moment ago, is no response that was never there."""
     try:
         yield
     except ResponseNotFound as error:

@@ -8,11 +8,12 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMe
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import InvalidUpdateError
 
+from stateful_agent.checkpoints.langgraph_internals import START, next_nodes
 from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.errors import InvalidRequest, TooManySteps
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.responses.messages import check_pairs, to_items, unanswered_calls
-from stateful_agent.time_travel.history import START, next_nodes, pending_messages
+from stateful_agent.time_travel.history import pending_messages
 from stateful_agent.turn import messages_at
 
 
@@ -45,26 +46,26 @@ async def edit(
 
     if as_node is None:
         pending_steps = next_nodes(graph, base.checkpoint)
-        as_node = speaker(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
+        as_node = node_to_edit_as(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
         as_node = as_node or cast(dict[str, Any], base.metadata).get("as_node")
     elif not isinstance(as_node, str) or as_node not in graph.nodes:
         raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
     saver.keeps_writes = False
     try:
-        await graph.aupdate_state(_noting(as_node, base.config), {"messages": update}, as_node=as_node)
+        await graph.aupdate_state(_as_node_config(as_node, base.config), {"messages": update}, as_node=as_node)
     except InvalidUpdateError as error:
-        raise InvalidRequest("Say with as_node in the name of which step to edit.", param="as_node") from error
+        raise InvalidRequest("Name with as_node the step in whose name to edit.", param="as_node") from error
     await saver.flush()
     return {
         "thread_id": base.config["configurable"]["thread_id"],
         "checkpoint_id": saver.last_checkpoint_id,
         "parent_checkpoint_id": base.config["configurable"]["checkpoint_id"],
-        "next_nodes": saver.labels["next_nodes"] if saver.labels else [],
+        "next_nodes": saver.metadata["next_nodes"] if saver.metadata else [],
     }
 
 
 async def fork_with_results(graph: CompiledGraph, saver: TurnSaver) -> None:
-    """Fork the checkpoint that `saver` has loaded so that its tools step can run again, save the calls that finished.
+    """Fork the checkpoint that `saver` has loaded so that the calls of its tools step run again that had not finished.
 
     LangGraph itself would run all of them: it knows a result by the checkpoint it is stored at.
     """
@@ -79,31 +80,32 @@ async def fork_with_results(graph: CompiledGraph, saver: TurnSaver) -> None:
             await saver.aput_writes(fork, writes, new.id)
 
 
-async def conclude(graph: CompiledGraph, saver: TurnSaver, config: RunnableConfig, words: str) -> AIMessage:
-    """End the turn that `saver` stores here, with what the assistant has to say about it.
+async def end_turn(graph: CompiledGraph, saver: TurnSaver, config: RunnableConfig, text: str) -> AIMessage:
+    """End the turn that `saver` stores here with a message of the assistant's.
 
     Raises:
-        TooManySteps: nobody can tell in the name of which step of this graph to say it.
+        TooManySteps: the graph does not show which of its steps the message would be from.
     """
     await saver.flush()
     base = await saver.load(config["configurable"]["thread_id"])
     assert base
     calls = unanswered_calls(messages_at(base))
-    said = AIMessage(words, id=str(uuid.uuid4()))
+    message = AIMessage(text, id=str(uuid.uuid4()))
     update: list[AnyMessage] = [
         *(ToolMessage("This call was not made.", tool_call_id=str(call["id"]), status="error") for call in calls),
-        said,
+        message,
     ]
-    as_node = speaker(graph, update, next_nodes(graph, base.checkpoint), waits_for_tools=bool(calls))
+    as_node = node_to_edit_as(graph, update, next_nodes(graph, base.checkpoint), waits_for_tools=bool(calls))
     try:
-        await graph.aupdate_state(_noting(as_node, {**config, **base.config}), {"messages": update}, as_node=as_node)
+        config = _as_node_config(as_node, {**config, **base.config})
+        await graph.aupdate_state(config, {"messages": update}, as_node=as_node)
     except InvalidUpdateError as error:
         raise TooManySteps() from error
-    return said
+    return message
 
 
-def _noting(as_node: str | None, config: RunnableConfig) -> RunnableConfig:
-    """The config of an update that notes in whose name it was: LangGraph forgets, and an edit of it has to go on so."""
+def _as_node_config(as_node: str | None, config: RunnableConfig) -> RunnableConfig:
+    """The config of an update that stores in whose name it was: LangGraph does not, and an edit of it needs that."""
     return {**config, "metadata": {**config.get("metadata", {}), "as_node": as_node}} if as_node else config
 
 
@@ -139,13 +141,14 @@ def apply_edit(
     return [*(replaced.get(str(message.id), message) for message in kept), *appended]
 
 
-def speaker(
+def node_to_edit_as(
     graph: CompiledGraph, messages: Sequence[AnyMessage], pending: list[str], *, waits_for_tools: bool
 ) -> str | None:
     """The step in whose name to edit, which decides what runs next.
 
     A user's message comes from outside, so it is answered; a tool's result goes on to the model; an assistant's
-    message completes the turn. Where the pending step does not tell who speaks, whichever spoke last does.
+    message completes the turn. Where the pending step does not show whose the message is, it is made as
+    the step before it.
     """
     step = next((step for step in pending if step != START), None)
     last = messages[-1] if messages else None

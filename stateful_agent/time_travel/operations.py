@@ -1,53 +1,60 @@
-"""Time travel: what can be done with a thread beside taking a turn on it.
+"""The operations of time travel: what can be done with a thread beside taking a turn on it.
 
 The same methods in Python, in a request as `custom_inputs.operation`, and under `/threads` on the server.
 """
 
 import inspect
 import uuid
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from stateful_agent.checkpoints.saver import TurnSaver
+from stateful_agent.checkpoints.attempt import Attempt
+from stateful_agent.checkpoints.store import CheckpointStore
 from stateful_agent.database.pool import Database, Pool
-from stateful_agent.errors import InvalidRequest, ThreadNotFound, Unidentified
-from stateful_agent.event_loop import AgentLoop, on_loop, plain
-from stateful_agent.graph.build import CompiledGraph
-from stateful_agent.identity import caller
+from stateful_agent.errors import InvalidRequest, ThreadNotFound
+from stateful_agent.event_loop import AgentLoop, blocking, on_loop
+from stateful_agent.identity import User, identify
+from stateful_agent.responses.limits import check_limit, check_size, check_storable
 from stateful_agent.responses.messages import to_messages
 from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel import history, threads
 from stateful_agent.time_travel.copies import copy_thread
 from stateful_agent.time_travel.edit import edit
-from stateful_agent.turn import check_limit, check_size, check_storable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Method = Callable[Concatenate["TimeTravel", P], Coroutine[Any, Any, T]]
+
+OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {}
+"""The operations by the names that requests call them by. `operation` lists them."""
+
+
+def operation(method: Method[P, T]) -> Method[P, T]:
+    """Make a method an operation: it can be awaited from any event loop, and called in a request."""
+    method = on_loop(method)
+    OPERATIONS[method.__name__.removeprefix("a")] = method
+    return method
 
 
 class TimeTravel:
-    """The methods of an agent that see, walk, edit and prune its conversations.
+    """The methods of an agent that read, walk, edit and prune its conversations.
 
-    Each comes twice: as a coroutine named `a...`, and plain, for callers from any thread or notebook. What they
-    return is JSON. All of them raise `InvalidRequest` for an argument of the wrong form, and `StorageUnavailable`.
+    Each comes twice: as a coroutine named `a...`, and blocking, for callers from any thread or notebook. What they
+    return is JSON. All of them raise `InvalidRequest` for an argument of the wrong form, `Unidentified` where users are
+    told apart and the agent acts for none, and `StorageUnavailable`.
     """
 
     settings: Settings
-    storage: Database
+    database: Database
+    store: CheckpointStore
     loop: AgentLoop
-
-    async def graph_on_disk(self) -> tuple[CompiledGraph, TurnSaver]:
-        """The agent's graph, with a saver of its own."""
-        raise NotImplementedError
-
-    async def _reach(self, thread_id: Any) -> Pool:
-        """The pool of connections, once the thread is known to be one that the caller may see."""
-        check_id(thread_id, "thread_id")
-        pool = await self.storage.pool()
-        await threads.check_owned(pool, thread_id)
-        return pool
+    user: User | None
 
     # -- One thread ------------------------------------------------------------------------------------------------
 
-    @on_loop
+    @operation
     async def aget_checkpoint_history(
         self, thread_id: str, limit: int = 10, before: str | None = None
     ) -> list[dict[str, Any]]:
@@ -66,16 +73,18 @@ class TimeTravel:
         if before is not None:
             check_id(before, "before")
         check_limit(limit)
-        pool = await self._reach(thread_id)
-        graph, saver = await self.graph_on_disk()
+        pool = await self._open_thread(thread_id)
+        graph, saver = await self.store.graph_with_saver()
         return await history.checkpoint_history(pool, saver, graph, thread_id, limit, before)
 
-    @on_loop
+    get_checkpoint_history = blocking(aget_checkpoint_history)
+
+    @operation
     async def aget_checkpoint_state(self, thread_id: str, checkpoint_id: str | None = None) -> dict[str, Any]:
         """Everything the agent knew at a checkpoint, or at the head.
 
         To what an entry of the history has, it adds `messages`: Responses items, each with the `message_id` by which
-        an edit names it; `pending_messages`: what is said but not in the checkpoint yet, the input that a turn begins
+        an edit names it; `pending_messages`: those that are not in the checkpoint yet, the input that a turn begins
         with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
         `arguments`), which a replay would run; and `values`: what the graph's state has beside messages, as JSON.
 
@@ -85,14 +94,16 @@ class TimeTravel:
         """
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
-        await self._reach(thread_id)
-        graph, saver = await self.graph_on_disk()
-        base = await saver.load(thread_id, checkpoint_id)
-        if base is None:
+        await self._open_thread(thread_id)
+        graph, saver = await self.store.graph_with_saver()
+        checkpoint = await saver.load(thread_id, checkpoint_id)
+        if checkpoint is None:
             raise ThreadNotFound(param="thread_id")
-        return history.checkpoint_state(graph, base)
+        return history.checkpoint_state(graph, checkpoint)
 
-    @on_loop
+    get_checkpoint_state = blocking(aget_checkpoint_state)
+
+    @operation
     async def aupdate_checkpoint_state(
         self,
         thread_id: str,
@@ -101,7 +112,7 @@ class TimeTravel:
         remove_messages: list[str] | None = None,
         as_node: str | None = None,
     ) -> dict[str, Any]:
-        """Edit what was said up to a checkpoint, as a new checkpoint that becomes the head.
+        """Edit the messages up to a checkpoint, as a new checkpoint that becomes the head.
 
         `new_messages` are Responses input items. One with the `id` of a message there replaces it, one without is
         appended; `remove_messages` lists ids. The edited checkpoint, and all that followed it, stay as they are.
@@ -126,14 +137,13 @@ class TimeTravel:
         check_storable(messages)
         if not messages and not removed:
             raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
-        graph, saver = await self.graph_on_disk()
-        try:
-            await saver.take(thread_id, checkpoint_id, patience=self.settings.thread_timeout)
+        graph, saver = await self.store.graph_with_saver()
+        async with saver.lease(thread_id, checkpoint_id, self._identified(), Attempt.unrecorded()):
             return await edit(graph, saver, messages, removed, as_node)
-        finally:
-            await saver.release()
 
-    @on_loop
+    update_checkpoint_state = blocking(aupdate_checkpoint_state)
+
+    @operation
     async def alist_branches(self, thread_id: str) -> list[dict[str, Any]]:
         """List the tips of a thread, newest first, as entries of its history.
 
@@ -143,13 +153,14 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        pool = await self._reach(thread_id)
-        _, saver = await self.graph_on_disk()
-        return await history.branches(pool, saver.serde, thread_id)
+        pool = await self._open_thread(thread_id)
+        return await history.branches(pool, self.store.cipher, thread_id)
+
+    list_branches = blocking(alist_branches)
 
     # -- Threads ---------------------------------------------------------------------------------------------------
 
-    @on_loop
+    @operation
     async def alist_threads(self, limit: int = 10, before: str | None = None) -> list[dict[str, Any]]:
         """List threads, the one last touched first, at most `limit` (1 to 1000) of them.
 
@@ -164,10 +175,12 @@ class TimeTravel:
             except (TypeError, ValueError) as error:
                 raise InvalidRequest("before must be a time in ISO 8601.", param="before") from error
         check_limit(limit)
-        _, saver = await self.graph_on_disk()
-        return await threads.list_threads(await self.storage.pool(), saver.serde, limit, time)
+        user = self._identified()
+        return await threads.list_threads(await self.database.pool(), self.store.cipher, user, limit, time)
 
-    @on_loop
+    list_threads = blocking(alist_threads)
+
+    @operation
     async def acopy_thread(self, thread_id: str) -> dict[str, Any]:
         """Copy a thread with all its branches. Its checkpoints keep their ids.
 
@@ -176,11 +189,12 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        pool = await self._reach(thread_id)
-        _, saver = await self.graph_on_disk()
-        return await copy_thread(pool, saver.serde, thread_id, str(uuid.uuid4()))
+        pool = await self._open_thread(thread_id)
+        return await copy_thread(pool, self.store.cipher, thread_id, str(uuid.uuid4()))
 
-    @on_loop
+    copy_thread = blocking(acopy_thread)
+
+    @operation
     async def adelete_thread(self, thread_id: str) -> dict[str, Any]:
         """Delete a thread: every row of it, for good. A turn that runs on it ends with `ThreadDeleted`.
 
@@ -189,9 +203,11 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        return {"thread_id": thread_id, **await threads.delete_thread(await self._reach(thread_id), thread_id)}
+        return {"thread_id": thread_id, **await threads.delete_thread(await self._open_thread(thread_id), thread_id)}
 
-    @on_loop
+    delete_thread = blocking(adelete_thread)
+
+    @operation
     async def aprune(self, older_than_days: float) -> dict[str, Any]:
         """Delete the checkpoints of all threads that are older than so many days; every thread keeps its head.
 
@@ -201,48 +217,38 @@ class TimeTravel:
             raise InvalidRequest("older_than_days must be a number.", param="older_than_days")
         if not 0 <= older_than_days <= 100_000:
             raise InvalidRequest("older_than_days must be from 0 to 100000.", param="older_than_days")
-        return dict(await threads.prune(await self.storage.pool(), older_than_days * 24 * 60 * 60))
+        user = self._identified()
+        return dict(await threads.prune(await self.database.pool(), user, older_than_days * 24 * 60 * 60))
 
-    # -- The same, plain -------------------------------------------------------------------------------------------
+    prune = blocking(aprune)
 
-    get_checkpoint_history = plain(aget_checkpoint_history)
-    get_checkpoint_state = plain(aget_checkpoint_state)
-    update_checkpoint_state = plain(aupdate_checkpoint_state)
-    list_branches = plain(alist_branches)
-    list_threads = plain(alist_threads)
-    copy_thread = plain(acopy_thread)
-    delete_thread = plain(adelete_thread)
-    prune = plain(aprune)
-
-    # -- The same, in a request --------------------------------------------------------------------------------------
+    # -- In a request ----------------------------------------------------------------------------------------------
 
     async def aoperate(self, operation: Any, arguments: dict[str, Any]) -> Any:
-        """Call the method named `operation`.
+        """Call the operation of that name.
 
         Raises:
             InvalidRequest: there is none of that name, or it does not take these arguments.
-            Unidentified: users are told apart, and nobody has said whose request it is.
         """
-        if self.settings.trusted_identity and caller() is None:
-            raise Unidentified()
-        if operation not in OPERATIONS:
+        self._identified()  # whoever is not gets no other answer
+        if not isinstance(operation, str) or operation not in OPERATIONS:
             names = ", ".join(OPERATIONS)
             raise InvalidRequest(f"Unknown operation {operation!r}: there are {names}.", param="operation")
-        method = getattr(self, f"a{operation}")
+        method = OPERATIONS[operation]
         try:
-            call = inspect.signature(method).bind(**arguments)
+            inspect.signature(method).bind(self, **arguments)
         except TypeError as error:
             raise InvalidRequest(f"{operation}: {error}.", param="operation") from error
-        return await method(*call.args, **call.kwargs)
+        return await method(self, **arguments)
 
+    def _identified(self) -> User:
+        """The user that the agent acts for."""
+        return identify(self.user, None, self.settings.trusted_identity)
 
-OPERATIONS = (
-    "get_checkpoint_history",
-    "get_checkpoint_state",
-    "update_checkpoint_state",
-    "list_branches",
-    "list_threads",
-    "copy_thread",
-    "delete_thread",
-    "prune",
-)
+    async def _open_thread(self, thread_id: Any) -> Pool:
+        """The pool of connections, once the thread is known to be one that the user may reach."""
+        check_id(thread_id, "thread_id")
+        user = self._identified()
+        pool = await self.database.pool()
+        await threads.check_owned(pool, thread_id, user)
+        return pool

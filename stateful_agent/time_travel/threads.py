@@ -1,121 +1,64 @@
-"""Threads as a user manages them: list, delete, prune."""
+"""Threads as a whole: find, list, delete, prune."""
 
 from datetime import datetime
 from functools import partial
-from typing import Any, LiteralString
+from typing import Any
 
-from stateful_agent.checkpoints.serializer import Serializer
+from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.database.pool import Connection, Pool, fetch, with_connection
+from stateful_agent.database.statements import statements
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
-from stateful_agent.identity import caller
+from stateful_agent.identity import ALL_USERS, User, owner_parameters
+from stateful_agent.responses.thread_ref import ThreadRef
 
-LIST: LiteralString = """
-    SELECT thread_id, created_at, updated_at, head.checkpoint_id, head.metadata
-    FROM agent_threads
-    CROSS JOIN LATERAL (
-        SELECT checkpoint_id, metadata FROM checkpoints
-        WHERE checkpoints.thread_id = agent_threads.thread_id AND checkpoint_ns = ''
-        ORDER BY checkpoint_id DESC LIMIT 1
-    ) AS head
-    WHERE (%(caller)s::text IS NULL OR owner = %(caller)s)
-        AND (%(before)s::timestamptz IS NULL OR updated_at < %(before)s)
-    ORDER BY updated_at DESC LIMIT %(limit)s
-"""
-# What a turn is storing at this moment ends before this row can be had, and what it stores later finds it gone.
-DELETE_THREAD: LiteralString = "DELETE FROM agent_threads WHERE thread_id = %(thread_id)s"
-PRUNE_THREAD: LiteralString = """
-    UPDATE agent_threads SET version = version + 1
-    WHERE thread_id = %(thread_id)s AND held_until < clock_timestamp()
-    RETURNING thread_id
-"""
-DELETE_ROWS: dict[str, LiteralString] = {
-    "checkpoints": "DELETE FROM checkpoints WHERE thread_id = %(thread_id)s",
-    "blobs": "DELETE FROM checkpoint_blobs WHERE thread_id = %(thread_id)s",
-    "writes": "DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s",
-    "messages": "DELETE FROM agent_messages WHERE thread_id = %(thread_id)s",
-}
-PRUNABLE: LiteralString = """
-    SELECT DISTINCT thread_id FROM agent_threads JOIN checkpoints AS old USING (thread_id)
-    WHERE (%(caller)s::text IS NULL OR owner = %(caller)s)
-        AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
-        AND EXISTS (
-            SELECT FROM checkpoints AS newer
-            WHERE newer.thread_id = old.thread_id AND newer.checkpoint_ns = old.checkpoint_ns
-                AND newer.checkpoint_id > old.checkpoint_id
-        )
-"""
-# In each namespace the newest stays, however old it is. What follows goes by what the first left.
-PRUNE_ROWS: dict[str, LiteralString] = {
-    "checkpoints": """
-        DELETE FROM checkpoints AS old
-        WHERE thread_id = %(thread_id)s
-            AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
-            AND checkpoint_id < (
-                SELECT max(checkpoint_id) FROM checkpoints AS newest
-                WHERE newest.thread_id = %(thread_id)s AND newest.checkpoint_ns = old.checkpoint_ns
-            )
-    """,
-    "writes": """
-        DELETE FROM checkpoint_writes AS task_write
-        WHERE thread_id = %(thread_id)s AND NOT EXISTS (
-            SELECT FROM checkpoints
-            WHERE thread_id = %(thread_id)s AND checkpoint_ns = task_write.checkpoint_ns
-                AND checkpoint_id = task_write.checkpoint_id
-        )
-    """,
-    "blobs": """
-        DELETE FROM checkpoint_blobs
-        WHERE thread_id = %(thread_id)s AND (checkpoint_ns, channel, version) NOT IN (
-            SELECT checkpoint_ns, key, value
-            FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions')
-            WHERE thread_id = %(thread_id)s
-        )
-    """,
-    "messages": """
-        DELETE FROM agent_messages AS message
-        WHERE thread_id = %(thread_id)s AND NOT number <@ (
-            SELECT coalesce(range_agg(run), '{}')
-            FROM checkpoint_blobs, unnest(split_part(convert_from(blob, 'UTF8'), ' ', 1)::int4multirange) AS run
-            WHERE thread_id = %(thread_id)s AND type = 'messages'
-        )
-    """,
-}
-CUT_FROM_PARENTS: LiteralString = """
-    UPDATE checkpoints AS orphan SET parent_checkpoint_id = NULL
-    WHERE thread_id = %(thread_id)s AND parent_checkpoint_id IS NOT NULL AND NOT EXISTS (
-        SELECT FROM checkpoints AS parent
-        WHERE parent.thread_id = %(thread_id)s AND parent.checkpoint_ns = orphan.checkpoint_ns
-            AND parent.checkpoint_id = orphan.parent_checkpoint_id
-    )
-"""
+THREADS = statements("threads")
+
+TABLES = ("checkpoints", "blobs", "writes", "messages")
+"""What a thread's rows are counted as when they are deleted, in the order in which they are."""
 
 
-OWNED: LiteralString = "SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(caller)s"
-
-
-async def check_owned(pool: Pool, thread_id: str) -> None:
-    """Make sure that a thread is the caller's, if users are told apart.
+async def locate(pool: Pool, thread: ThreadRef, user: User) -> tuple[str, str | None]:
+    """The ids of the thread and, if one is named, of the checkpoint that a request goes on from.
 
     Raises:
-        ThreadNotFound: there is no such thread of the caller's.
+        CheckpointNotFound: no turn of the user's gave the response that it names, or its checkpoints are gone.
     """
-    if caller() is not None and not await fetch(pool, OWNED, {"thread_id": thread_id, "caller": caller()}):
+    if thread.previous_response_id is None:
+        return str(thread.thread_id), thread.checkpoint_id
+    values = {"response_id": thread.previous_response_id} | owner_parameters(user)
+    found = await fetch(pool, THREADS["find_response"], values)
+    if not found:
+        raise CheckpointNotFound(
+            f"There is no stored response {thread.previous_response_id!r}.", param="previous_response_id"
+        )
+    return found[0]["thread_id"], found[0]["checkpoint_id"]
+
+
+async def check_owned(pool: Pool, thread_id: str, user: User) -> None:
+    """Make sure that a thread is the user's.
+
+    Raises:
+        ThreadNotFound: there is no such thread of the user's.
+    """
+    if user is not ALL_USERS and not await fetch(pool, THREADS["find_owned"], {"thread_id": thread_id, "owner": user}):
         raise ThreadNotFound(param="thread_id")
 
 
-async def list_threads(pool: Pool, serde: Serializer, limit: int, before: datetime | None) -> list[dict[str, Any]]:
-    """A page of threads, the one with the latest turn first, from those last touched before `before` on."""
-    noted = ("next_nodes", "message_count", "last_message", "turn")
+async def list_threads(
+    pool: Pool, cipher: Cipher, user: User, limit: int, before: datetime | None
+) -> list[dict[str, Any]]:
+    """A page of a user's threads, the one with the latest turn first, from those last touched before `before` on."""
+    summary = ("next_nodes", "message_count", "last_message", "turn")
     page = []
-    for row in await fetch(pool, LIST, {"caller": caller(), "limit": limit, "before": before}):
-        labels = serde.of(row["thread_id"]).show(row["metadata"])
+    for row in await fetch(pool, THREADS["list_threads"], {"limit": limit, "before": before} | owner_parameters(user)):
+        metadata = cipher.for_thread(row["thread_id"]).decrypt_metadata(row["metadata"])
         page.append(
             {
                 "thread_id": row["thread_id"],
                 "checkpoint_id": row["checkpoint_id"],
                 "created_at": row["created_at"].isoformat(),
                 "updated_at": row["updated_at"].isoformat(),
-                **{name: labels.get(name) for name in noted},
+                **{name: metadata.get(name) for name in summary},
             }
         )
     return page
@@ -124,6 +67,8 @@ async def list_threads(pool: Pool, serde: Serializer, limit: int, before: dateti
 async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
     """Delete every row of a thread. A turn that runs on it ends with `ThreadDeleted`.
 
+    Returns how many rows were deleted, by what they hold.
+
     Raises:
         ThreadNotFound: there is no such thread.
     """
@@ -131,8 +76,8 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
 
     async def delete(connection: Connection) -> dict[str, int]:
         async with connection.transaction():
-            await connection.execute(DELETE_THREAD, values)
-            return {name: (await connection.execute(query, values)).rowcount for name, query in DELETE_ROWS.items()}
+            await connection.execute(THREADS["delete_thread"], values)
+            return {table: (await connection.execute(THREADS[f"delete_{table}"], values)).rowcount for table in TABLES}
 
     deleted = await with_connection(pool, delete)
     if not deleted["checkpoints"]:
@@ -140,10 +85,10 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
     return deleted
 
 
-async def prune(pool: Pool, age: float) -> dict[str, int]:
-    """Delete the checkpoints older than `age` seconds, save the head of each thread, where no turn runs."""
-    found = await fetch(pool, PRUNABLE, {"age": age, "caller": caller()})
-    deleted = {"threads": 0, "checkpoints": 0, "writes": 0, "blobs": 0, "messages": 0}
+async def prune(pool: Pool, user: User, age: float) -> dict[str, int]:
+    """Delete a user's checkpoints older than `age` seconds, save the head of each thread, where no turn runs."""
+    found = await fetch(pool, THREADS["list_prunable"], {"age": age} | owner_parameters(user))
+    deleted = {"threads": 0} | dict.fromkeys(TABLES, 0)
     for row in found:
         values = {"thread_id": row["thread_id"], "age": age}
         for name, count in (await with_connection(pool, partial(_prune_thread, values))).items():
@@ -153,30 +98,11 @@ async def prune(pool: Pool, age: float) -> dict[str, int]:
 
 async def _prune_thread(values: dict[str, Any], connection: Connection) -> dict[str, int]:
     async with connection.transaction():
-        if not (await connection.execute(PRUNE_THREAD, values)).rowcount:
+        if not (await connection.execute(THREADS["begin_prune"], values)).rowcount:
             return {}
-        deleted = {name: (await connection.execute(query, values)).rowcount for name, query in PRUNE_ROWS.items()}
-        await connection.execute(CUT_FROM_PARENTS, values)
-        return deleted | {"threads": 1}
-
-
-RESPONSE: LiteralString = """
-    SELECT thread_id, checkpoint_id FROM checkpoints
-    WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = %(response_id)s AND checkpoint_ns = ''
-        AND (%(caller)s::text IS NULL OR EXISTS (
-            SELECT FROM agent_threads WHERE thread_id = checkpoints.thread_id AND owner = %(caller)s
-        ))
-    ORDER BY checkpoint_id DESC LIMIT 1
-"""
-
-
-async def place_of_response(pool: Pool, response_id: str) -> tuple[str, str]:
-    """The thread of a response, and the last checkpoint of its turn.
-
-    Raises:
-        CheckpointNotFound: no turn gave such a response, or its checkpoints are gone.
-    """
-    found = await fetch(pool, RESPONSE, {"response_id": response_id, "caller": caller()})
-    if not found:
-        raise CheckpointNotFound(f"There is no stored response {response_id!r}.", param="previous_response_id")
-    return found[0]["thread_id"], found[0]["checkpoint_id"]
+        pruned = {
+            table: (await connection.execute(THREADS[f"prune_{table}"], values)).rowcount
+            for table in ("checkpoints", "writes", "blobs", "messages")  # each goes by what those before it left
+        }
+        await connection.execute(THREADS["cut_orphans"], values)
+        return pruned | {"threads": 1}
