@@ -105,9 +105,9 @@ def set_up_database(settings: Settings, role: str | None) -> str:
         AgentError: the settings do not lead to the database or the schema.
         psycopg.Error: the database does not let this role do it. Nothing was changed.
     """
-    from stateful_agent.database.pool import Database
+    from stateful_agent.checkpoints.store import database_for
 
-    storage = Database(settings)
+    storage = database_for(settings)
     done = asyncio.run(storage.set_up(role))
     if role is None:
         done.append("A role that may read and write their rows can run the agent: see --grant.")

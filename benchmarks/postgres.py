@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from stateful_agent.database.pool import EmbeddedPostgres
+from stateful_agent.database.embedded import EmbeddedPostgres
 
 COLUMNS = """
     SELECT table_name, column_name, data_type FROM information_schema.columns

@@ -21,8 +21,7 @@ from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.langgraph_internals import next_nodes
 from stateful_agent.checkpoints.saver import TurnSaver, config_at
-from stateful_agent.checkpoints.store import CheckpointStore, Graph
-from stateful_agent.database.pool import Database
+from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
 from stateful_agent.errors import AgentError, TooManySteps, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph, ModelSettings, model_settings
@@ -56,7 +55,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """`graph` may be a function that builds the graph: it is called once, when the agent is first used."""
         self.settings = settings or Settings()
         self.loop = AgentLoop()
-        self.database = Database(self.settings)
+        self.database = database_for(self.settings)
         self.store = CheckpointStore(graph, self.database, self.settings)
         self.user: User | None = None
         atexit.register(self.close)

@@ -88,7 +88,7 @@ def traced(tracking: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real server, with the tables set up in its database `template`."""
-    from stateful_agent.database.pool import EmbeddedPostgres
+    from stateful_agent.database.embedded import EmbeddedPostgres
 
     data = tmp_path_factory.mktemp("postgres") / "data"
     made = once(tmp_path_factory, "postgres", make_postgres) / "data"
@@ -107,7 +107,7 @@ def shared_database(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def database(shared_database: str) -> Iterator[str]:
     """The URL of a database with nothing in its tables."""
-    from stateful_agent.database.migrations import TABLES
+    from stateful_agent.checkpoints.store import TABLES
 
     yield shared_database
     with psycopg.connect(shared_database, autocommit=True) as connection:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from pydantic import SecretStr
 
 
 def make_postgres(folder: Path) -> None:
-    from stateful_agent.database.pool import Database, EmbeddedPostgres
+    from stateful_agent.checkpoints.store import database_for
+    from stateful_agent.database.embedded import EmbeddedPostgres
     from stateful_agent.settings import Settings
 
     server = EmbeddedPostgres(folder / "data")
@@ -21,7 +23,7 @@ def make_postgres(folder: Path) -> None:
         connection.execute("CREATE DATABASE template")
         # Nothing of this is to outlive the machine. Making and dropping a database waits for the disk otherwise.
         connection.execute("ALTER SYSTEM SET fsync = off")
-    asyncio.run(Database(Settings(database_url=SecretStr(in_database(url, "template")))).set_up())
+    asyncio.run(database_for(Settings(database_url=SecretStr(in_database(url, "template")))).set_up())
     server.stop()
 
 
@@ -55,3 +57,9 @@ def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
     row = connection.execute(query.encode(), args).fetchone()
     assert row
     return row[0]
+
+
+def servers(folder: Path) -> list[psutil.Process]:
+    """The processes of embedded servers in a folder."""
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]

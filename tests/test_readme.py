@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from conftest import ROOT
-from test_storage import servers
+from databases import servers
 
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 

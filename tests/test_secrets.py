@@ -70,7 +70,7 @@ def test_an_agents_life(
             say(broken, WORD, thread_id="t")
         told.append(f"{caught.value} {caught.value!r} {caught.value.as_dict()}")
     told += [agent.get_checkpoint_history("t", 100), agent.get_checkpoint_state("t"), agent.list_threads()]
-    told.append(f"{Settings()!r} {Settings().model_dump()} {vars(agent)} {agent.storage.description}")
+    told.append(f"{Settings()!r} {Settings().model_dump()} {vars(agent)} {agent.database.description}")
     mlflow.flush_trace_async_logging()
     traces = b"".join(files(Path(urllib.parse.urlparse(tracking).path).parent))
 

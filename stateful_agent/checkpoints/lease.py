@@ -17,7 +17,7 @@ from psycopg.rows import DictRow
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.database.pool import Pool, fetch
-from stateful_agent.database.statements import FUNCTIONS, statements
+from stateful_agent.database.statements import functions, statements
 from stateful_agent.errors import AlreadyAnswered, KeyReused, StorageUnavailable, ThreadBusy
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Leases:
         is_taken = False
         try:
             while True:
-                [row] = await fetch(self.pool, FUNCTIONS["agent_take"].call, values)
+                [row] = await fetch(self.pool, functions()["agent_take"].call, values)
                 if is_taken and not (row["is_known"] and row["duplicate"] is None):
                     await fetch(self.pool, LEASES["release_lease"], values)
                 if not row["is_known"]:

@@ -31,7 +31,7 @@ from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.checkpoints.summary import summarize
 from stateful_agent.checkpoints.write_batch import BatchWriter
 from stateful_agent.database.pool import Pool, fetch
-from stateful_agent.database.statements import FUNCTIONS
+from stateful_agent.database.statements import functions
 from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.identity import User, owner_parameters
@@ -122,7 +122,7 @@ class TurnSaver(AsyncPostgresSaver):
     ) -> CheckpointTuple | None:
         self.thread_id = thread_id
         values: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
-        values |= {"begins": may_begin, "holder": self._holder} | owner_parameters(user)
+        values |= {"may_begin": may_begin, "holder": self._holder} | owner_parameters(user)
         messages = self._open(thread_id)
         with self._changed_is_unreadable():
             row = await self._leases.take(values | messages.known(), attempt)
@@ -219,10 +219,10 @@ class TurnSaver(AsyncPostgresSaver):
         values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
         messages = self._open(values["thread_id"])
         with self._changed_is_unreadable():
-            found = await fetch(self._pool, FUNCTIONS["agent_read"].call, values | messages.known())
+            found = await fetch(self._pool, functions()["agent_read"].call, values | messages.known())
         if not found:
             return None
-        messages.learn(found[0]["began"], found[0]["unknown"])
+        messages.learn(found[0]["thread_created_at"], found[0]["unknown"])
         return self._tuple(found[0])
 
     def _open(self, thread_id: str) -> MessageLog:

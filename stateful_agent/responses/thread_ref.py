@@ -1,4 +1,4 @@
-"""Where a request says that it goes on: which thread, and which checkpoint of it. Pure."""
+"""Which thread a request names, and which checkpoint of it. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ says in `custom_outputs` can be sent back as it is."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a turn continues from. Without any of the ids, it is not stored."""
+class ThreadRef:
+    """Where a turn continues from: a thread and perhaps a checkpoint of it, or the response that it left off with."""
 
     thread_id: str | None = None
     """The thread to continue or begin."""
@@ -25,44 +25,41 @@ class Place:
     previous_response_id: str | None = None
     """The response to continue from, which names the thread and the checkpoint."""
 
-    begins: bool = False
-    """Whether the thread may be a new one."""
-
-    @property
-    def is_given(self) -> bool:
-        """Whether there is a thread at all."""
-        return self.thread_id is not None or self.previous_response_id is not None
+    may_begin: bool = False
+    """Whether there need not be such a thread yet."""
 
 
-def place_of(request: ResponsesRequest) -> Place:
-    """Where a request says that it goes on.
+def thread_ref_of(request: ResponsesRequest) -> ThreadRef | None:
+    """The thread that a request names; `None`: none.
 
     Raises:
-        InvalidRequest: an id that storage cannot hold, unknown `custom_inputs`, or places that contradict each other.
+        InvalidRequest: an id that storage cannot hold, unknown `custom_inputs`, or ids that contradict each other.
     """
-    custom, noted = request.custom_inputs or {}, request.metadata or {}
+    custom, metadata = request.custom_inputs or {}, request.metadata or {}
     if unknown := sorted(custom.keys() - CUSTOM_INPUTS):
         known = ", ".join((*CUSTOM_INPUTS, "operation"))
         raise InvalidRequest(f"Unknown key {unknown[0]!r} in custom_inputs: there are {known}.", param="custom_inputs")
     named = request.conversation
     named = named.get("id") if isinstance(named, dict) else named
     conversation = {} if request.conversation is None else {"conversation": named}
-    thread_id = _the_one("thread_id", _in(custom, "thread_id"), _in(noted, "thread_id"), conversation)
-    checkpoint_id = _the_one("checkpoint_id", _in(custom, "checkpoint_id"), _in(noted, "checkpoint_id"))
+    thread_id = _the_one("thread_id", _in(custom, "thread_id"), _in(metadata, "thread_id"), conversation)
+    checkpoint_id = _the_one("checkpoint_id", _in(custom, "checkpoint_id"), _in(metadata, "checkpoint_id"))
     previous = {} if request.previous_response_id is None else {"previous_response_id": request.previous_response_id}
     response_id = _the_one("previous_response_id", _in(custom, "previous_response_id"), previous)
     if response_id is not None:
         if thread_id is not None or checkpoint_id is not None:
             raise InvalidRequest(
-                "previous_response_id names the thread and checkpoint to go on with: leave other places out.",
+                "previous_response_id names the thread and checkpoint to go on with: leave other ids out.",
                 param="previous_response_id",
             )
-        return Place(previous_response_id=response_id)
+        return ThreadRef(previous_response_id=response_id)
     if thread_id is None and request.context and request.context.conversation_id is not None:
         thread_id = check_id(request.context.conversation_id, "conversation_id")
-    if checkpoint_id is not None and thread_id is None:
-        raise InvalidRequest("A checkpoint_id needs the thread_id that it belongs to.", param="checkpoint_id")
-    return Place(thread_id, checkpoint_id, begins=checkpoint_id is None and not conversation)
+    if thread_id is None:
+        if checkpoint_id is not None:
+            raise InvalidRequest("A checkpoint_id needs the thread_id that it belongs to.", param="checkpoint_id")
+        return None
+    return ThreadRef(thread_id, checkpoint_id, may_begin=checkpoint_id is None and not conversation)
 
 
 def check_id(value: Any, name: str) -> str:
@@ -80,9 +77,9 @@ def _in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {name: fields[name]} if name in fields else {}
 
 
-def _the_one(name: str, *places: Mapping[str, Any]) -> str | None:
-    """The id that all places agree on, of those that name one."""
-    named = [check_id(value, where) for place in places for where, value in place.items()]
+def _the_one(name: str, *sources: Mapping[str, Any]) -> str | None:
+    """The id that all `sources` agree on, of those that name one."""
+    named = [check_id(value, where) for source in sources for where, value in source.items()]
     if len(set(named)) > 1:
         raise InvalidRequest(f"The request names two: {named[0]!r} and {named[1]!r}.", param=name)
     return named[0] if named else None

@@ -32,15 +32,9 @@ HasLeft = Callable[[], Awaitable[bool]]
 class Runs:
     """Begins a run for a request, or finds the one that a duplicate of it has already."""
 
-    def __init__(self, agent: LangGraphResponsesAgent) -> None:
-        settings = agent.settings
-        self._agent = agent
-        self._log = EventLog(agent.database, agent.store, agent.loop, settings.event_log_seconds)
-        self._silence: float = settings.keep_alive
-
-    async def close(self) -> None:
-        """Store what is left of the runs that have ended."""
-        await self._log.close()
+    def __init__(self, agent: LangGraphResponsesAgent, log: EventLog) -> None:
+        self._agent, self._log = agent, log
+        self._silence = agent.settings.keep_alive
 
     # -- A request -------------------------------------------------------------------------------------------------
 

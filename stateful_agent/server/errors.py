@@ -3,23 +3,25 @@
 import asyncio
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stateful_agent.errors import AgentError, ShuttingDown, typed
+from stateful_agent.errors import AgentError, InvalidRequest, ShuttingDown, typed
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Let an app answer every error in this form, those that nobody expects as well."""
+    """Let an app answer every error in this form, unexpected ones as well."""
     app.add_exception_handler(AgentError, _agent_error)
+    app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _no_such_route)
     app.add_middleware(Unexpected)
 
 
 def answer(error: AgentError) -> JSONResponse:
-    """The response that says an error, and whether and when to send the request again."""
+    """The response for an error, with whether and when to send the request again."""
     headers = {} if error.should_retry else {"x-should-retry": "false"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -30,6 +32,14 @@ async def _agent_error(_request: Request, error: Exception) -> JSONResponse:
     return answer(typed(error))
 
 
+async def _malformed(_request: Request, error: Exception) -> JSONResponse:
+    """The answer to what does not fit a route's declaration, named by the first field that does not."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or "The request's body"
+    return answer(InvalidRequest(f"{field}: {first['msg'].removeprefix('Value error, ')}", param=field))
+
+
 async def _no_such_route(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = "method_not_allowed" if error.status_code == 405 else "no_such_route"
@@ -38,12 +48,13 @@ async def _no_such_route(_request: Request, error: Exception) -> JSONResponse:
 
 
 class Unexpected:
-    """Runs an error that no handler knows. Starlette's own place for it lies outside of what adds CORS headers."""
+    """Answers an error that no handler knows. Starlette's own place for it lies outside of what adds CORS headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer it, unless the response has begun."""
         has_begun = False
 
         async def note(message: Message) -> None:
@@ -54,11 +65,11 @@ class Unexpected:
         try:
             await self.app(scope, receive, note)
         except ClientDisconnect:
-            pass  # nobody is there to be told
+            pass  # nobody is there to get an answer
         except asyncio.CancelledError:  # the server stops, and has waited long enough
             if scope["type"] != "http":
                 raise
-            if not has_begun:  # else the stream has said so itself
+            if not has_begun:  # else the stream has ended with it
                 await answer(ShuttingDown())(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http" or has_begun:

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the routes, for whoever generates a client from it, or tests."""
+"""The description of the routes in `/openapi.json`, for whoever generates a client from it, or tests."""
 
 from typing import Any
 
@@ -28,12 +28,12 @@ ERRORS: dict[int | str, Json] = {
     status: {"model": Failure, "description": text}
     for status, text in {
         400: "Malformed, or asks for what cannot be had.",
-        401: "Users are told apart, and the request does not say whose it is.",
+        401: "Users are told apart, and the request names none.",
         404: "There is no such thread or checkpoint of this user's.",
         409: "Other turns run on the thread, or it was deleted meanwhile.",
         413: "The body is over the size limit.",
         500: "The agent failed; its log has the cause.",
-        503: "The database cannot be reached; `Retry-After` says when to try again.",
+        503: "The database cannot be reached; `Retry-After` is when to try again.",
     }.items()
 }
 
@@ -51,7 +51,7 @@ FIELDS: Json = {
     "max_output_tokens": {"type": "integer", "minimum": 1},
     "store": {"type": "boolean"},
 }
-PLACE = {"thread_id": "my-trip"}
+THREAD = {"thread_id": "my-trip"}
 TURN: Json = {
     "requestBody": {
         "required": True,
@@ -62,8 +62,8 @@ TURN: Json = {
                     "properties": {name: {"anyOf": [field, {"type": "null"}]} for name, field in FIELDS.items()},
                 },
                 "examples": {
-                    "turn": {"value": {"input": "I'm headed to SF!", "custom_inputs": PLACE}},
-                    "stream": {"value": {"input": "Where am I going?", "custom_inputs": PLACE, "stream": True}},
+                    "turn": {"value": {"input": "I'm headed to SF!", "custom_inputs": THREAD}},
+                    "stream": {"value": {"input": "Where am I going?", "custom_inputs": THREAD, "stream": True}},
                 },
             }
         },
@@ -71,7 +71,7 @@ TURN: Json = {
 }
 """The body of a turn."""
 
-ANSWER: dict[int | str, Json] = {
+TURN_ANSWERS: dict[int | str, Json] = {
     200: {
         "description": "The response, or with `stream: true` its events.",
         "content": {

@@ -4,148 +4,170 @@ The paths are those of LangGraph's own server, so that `langgraph_sdk`'s client 
 answers hold our names, and beside them LangGraph's (https://docs.langchain.com/langsmith/server-api-ref).
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Body, Depends
 from langchain_core.messages import RemoveMessage, convert_to_messages
+from pydantic import BaseModel, Field, StrictInt, field_validator
 
-from stateful_agent.errors import InvalidRequest, typed
+from stateful_agent.agent import LangGraphResponsesAgent
+from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.messages import to_items, to_messages
 from stateful_agent.responses.thread_ref import check_id
-from stateful_agent.turn import check_limit
+from stateful_agent.server.json_body import JsonRoute
+from stateful_agent.server.user import NamedUser
 
 Json = dict[str, Any]
+JsonBody = Annotated[Json, Body()]
 
-OBJECT = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+MOST_BY_OFFSET = 1000
 
 
-def thread_routes(agent: Any, read: Callable[[Request], Awaitable[Json]]) -> APIRouter:
-    """Routes for the methods of `TimeTravel`, whose arguments these methods check, for all callers alike.
+class Search(BaseModel):
+    """Which page of the threads, as LangGraph's client asks for it."""
 
-    `read` is how the server reads a JSON object from a request.
-    """
-    router = APIRouter(tags=["threads"])
-    JsonBody = Annotated[Json, Depends(read)]
+    limit: StrictInt = Field(default=10, ge=1, le=MOST_BY_OFFSET)
+    offset: StrictInt = Field(default=0, ge=0)
+    metadata: Any = None
+    values: Any = None
+    ids: Any = None
+    status: Any = None
 
-    async def call(operation: str, /, **arguments: Any) -> Any:
-        try:
-            return await agent.aoperate(operation, arguments)
-        except Exception as error:
-            raise typed(error) from error
+    @field_validator("metadata", "values", "ids", "status")
+    @classmethod
+    def _refuse(cls, value: Any) -> Any:
+        if value:
+            raise ValueError("Threads cannot be searched by this.")
+        return value
+
+
+class Checkpoint(BaseModel):
+    """A checkpoint, as LangGraph writes it."""
+
+    checkpoint_id: str
+
+
+class Configurable(BaseModel):
+    """A LangGraph config that names a checkpoint."""
+
+    configurable: Checkpoint
+
+
+class HistoryPage(BaseModel):
+    """Which page of a history, as LangGraph's client asks for it."""
+
+    limit: StrictInt = 10
+    before: str | Checkpoint | Configurable | None = None
+    metadata: Any = None
+    checkpoint: Any = None
+
+    @field_validator("metadata", "checkpoint")
+    @classmethod
+    def _refuse(cls, value: Any) -> Any:
+        if value:
+            raise ValueError("A history cannot be searched by this.")
+        return value
+
+    @property
+    def before_id(self) -> str | None:
+        """The id of the checkpoint before which the page ends."""
+        before = self.before.configurable if isinstance(self.before, Configurable) else self.before
+        return before.checkpoint_id if isinstance(before, Checkpoint) else before
+
+
+class AtCheckpoint(BaseModel):
+    """The checkpoint whose state is asked for, in LangGraph's form."""
+
+    checkpoint: Checkpoint
+
+
+def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
+    """Routes for the operations of `TimeTravel`, which check their arguments for all callers alike."""
+    router = APIRouter(tags=["threads"], route_class=JsonRoute)
+
+    async def acting_agent(user: NamedUser) -> LangGraphResponsesAgent:
+        return agent if user is None else agent.as_user(user)
+
+    Agent = Annotated[LangGraphResponsesAgent, Depends(acting_agent)]
 
     @router.get("/threads", summary="List threads", description=agent.alist_threads.__doc__)
-    async def list_threads(limit: str = "10", before: str | None = None) -> list[Json]:
+    async def list_threads(agent: Agent, limit: int = 10, before: str | None = None) -> list[Json]:
         # The + of a time zone arrives as a space unless it is quoted.
-        return await call("list_threads", limit=_number(limit), before=before and before.replace(" ", "+"))
+        return await agent.alist_threads(limit, before and before.replace(" ", "+"))
 
-    @router.post(
-        "/threads/search", openapi_extra=OBJECT, summary="List threads, with limit and offset as LangGraph has them"
-    )
-    async def search(body: JsonBody) -> list[Json]:
-        limit, offset = check_limit(body.get("limit", 10)), body.get("offset", 0)
-        if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
-            raise InvalidRequest("offset must be a whole number from 0.", param="offset")
-        for unknown in ("metadata", "values", "ids", "status"):
-            if body.get(unknown):
-                raise InvalidRequest(f"Threads cannot be searched by {unknown}.", param=unknown)
-        if limit + offset > 1000:
+    @router.post("/threads/search", summary="List threads, with limit and offset as LangGraph has them")
+    async def search(agent: Agent, search: Search) -> list[Json]:
+        if search.limit + search.offset > MOST_BY_OFFSET:
             raise InvalidRequest(
-                "Only the first 1000 threads can be reached by offset: use GET /threads.", param="offset"
+                f"Only the first {MOST_BY_OFFSET} threads can be reached by offset: use GET /threads.", param="offset"
             )
-        page = await call("list_threads", limit=limit + offset)
-        return [_as_thread(thread) for thread in page[offset:]]
+        page = await agent.alist_threads(search.limit + search.offset)
+        return [_as_thread(thread) for thread in page[search.offset :]]
 
-    @router.post(
-        "/threads/prune", openapi_extra=OBJECT, summary="Delete old checkpoints", description=agent.aprune.__doc__
-    )
-    async def prune(body: JsonBody) -> Json:
-        return await call("prune", **body)
+    @router.post("/threads/prune", summary="Delete old checkpoints", description=agent.aprune.__doc__)
+    async def prune(agent: Agent, body: JsonBody) -> Json:
+        return dict(await agent.aoperate("prune", body))
 
     @router.post("/threads/{thread_id:path}/copy", summary="Copy a thread", description=agent.acopy_thread.__doc__)
-    async def copy(thread_id: str) -> Json:
-        return await call("copy_thread", thread_id=thread_id)
+    async def copy(agent: Agent, thread_id: str) -> Json:
+        return await agent.acopy_thread(thread_id)
 
     @router.get(
         "/threads/{thread_id:path}/history",
         summary="List checkpoints",
         description=agent.aget_checkpoint_history.__doc__,
     )
-    async def history(thread_id: str, limit: str = "10", before: str | None = None) -> list[Json]:
-        page = await call("get_checkpoint_history", thread_id=thread_id, limit=_number(limit), before=before)
-        return [_as_state(entry) for entry in page]
+    async def history(agent: Agent, thread_id: str, limit: int = 10, before: str | None = None) -> list[Json]:
+        return [_as_state(entry) for entry in await agent.aget_checkpoint_history(thread_id, limit, before)]
 
-    @router.post(
-        "/threads/{thread_id:path}/history", openapi_extra=OBJECT, summary="List checkpoints, asked in LangGraph's form"
-    )
-    async def history_by_post(thread_id: str, body: JsonBody) -> list[Json]:
-        before = body.get("before")
-        if isinstance(before, dict):
-            before = _id_in(before.get("configurable", before), "before")
-        for unknown in ("metadata", "checkpoint"):
-            if body.get(unknown):
-                raise InvalidRequest(f"A history cannot be searched by {unknown}.", param=unknown)
-        page = await call("get_checkpoint_history", thread_id=thread_id, limit=body.get("limit", 10), before=before)
-        return [_as_state(entry) for entry in page]
+    @router.post("/threads/{thread_id:path}/history", summary="List checkpoints, asked in LangGraph's form")
+    async def history_by_post(agent: Agent, thread_id: str, page: HistoryPage) -> list[Json]:
+        entries = await agent.aget_checkpoint_history(thread_id, page.limit, page.before_id)
+        return [_as_state(entry) for entry in entries]
 
     @router.get("/threads/{thread_id:path}/branches", summary="List tips", description=agent.alist_branches.__doc__)
-    async def branches(thread_id: str) -> list[Json]:
-        return list(await call("list_branches", thread_id=thread_id))
+    async def branches(agent: Agent, thread_id: str) -> list[Json]:
+        return await agent.alist_branches(thread_id)
 
     @router.get(
         "/threads/{thread_id:path}/state/{checkpoint_id}",
         summary="Everything the agent knew at a checkpoint",
         description=agent.aget_checkpoint_state.__doc__,
     )
-    async def state_at(thread_id: str, checkpoint_id: str) -> Json:
-        return _as_state(await call("get_checkpoint_state", thread_id=thread_id, checkpoint_id=checkpoint_id))
+    async def state_at(agent: Agent, thread_id: str, checkpoint_id: str) -> Json:
+        return _as_state(await agent.aget_checkpoint_state(thread_id, checkpoint_id))
 
     @router.get("/threads/{thread_id:path}/state", summary="Everything the agent knows at the head")
-    async def state(thread_id: str) -> Json:
-        return _as_state(await call("get_checkpoint_state", thread_id=thread_id))
+    async def state(agent: Agent, thread_id: str) -> Json:
+        return _as_state(await agent.aget_checkpoint_state(thread_id))
 
-    @router.post(
-        "/threads/{thread_id:path}/state/checkpoint",
-        openapi_extra=OBJECT,
-        summary="The same, asked in LangGraph's form",
-    )
-    async def state_by_post(thread_id: str, body: JsonBody) -> Json:
-        checkpoint_id = _id_in(body.get("checkpoint"), "checkpoint")
-        return _as_state(await call("get_checkpoint_state", thread_id=thread_id, checkpoint_id=checkpoint_id))
+    @router.post("/threads/{thread_id:path}/state/checkpoint", summary="The same, asked in LangGraph's form")
+    async def state_by_post(agent: Agent, thread_id: str, at: AtCheckpoint) -> Json:
+        return _as_state(await agent.aget_checkpoint_state(thread_id, at.checkpoint.checkpoint_id))
 
-    @router.post(
-        "/threads/{thread_id:path}/state",
-        openapi_extra=OBJECT,
-        summary="Edit",
-        description=agent.aupdate_checkpoint_state.__doc__,
-    )
-    async def update_state(thread_id: str, body: JsonBody) -> Json:
-        if "values" not in body:
-            edit = body
-        else:
+    @router.post("/threads/{thread_id:path}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
+    async def update_state(agent: Agent, thread_id: str, body: JsonBody) -> Json:
+        edit = body
+        if "values" in body:
             checkpoint_id = body.get("checkpoint_id")
             if body.get("checkpoint") is not None:
-                checkpoint_id = _id_in(body["checkpoint"], "checkpoint")
+                checkpoint_id = _id_in(body["checkpoint"])
             if checkpoint_id is None:
-                checkpoint_id = (await call("get_checkpoint_state", thread_id=thread_id))["checkpoint_id"]
+                checkpoint_id = (await agent.aget_checkpoint_state(thread_id))["checkpoint_id"]
             edit = {"checkpoint_id": checkpoint_id, "as_node": body.get("as_node"), **_as_edit(body["values"])}
-        edited = await call("update_checkpoint_state", **(edit | {"thread_id": thread_id}))
+        edited = await agent.aoperate("update_checkpoint_state", edit | {"thread_id": thread_id})
         return edited | {"checkpoint": _checkpoint(thread_id, edited["checkpoint_id"])}
 
     @router.get("/threads/{thread_id:path}", summary="A thread, as LangGraph has it")
-    async def get(thread_id: str) -> Json:
-        state = await call("get_checkpoint_state", thread_id=thread_id)
+    async def get(agent: Agent, thread_id: str) -> Json:
+        state = await agent.aget_checkpoint_state(thread_id)
         return _as_thread(state | {"created_at": None, "updated_at": state["timestamp"]})
 
     @router.delete("/threads/{thread_id:path}", summary="Delete a thread", description=agent.adelete_thread.__doc__)
-    async def delete(thread_id: str) -> Json:
-        return await call("delete_thread", thread_id=thread_id)
+    async def delete(agent: Agent, thread_id: str) -> Json:
+        return await agent.adelete_thread(thread_id)
 
     return router
-
-
-def _number(text: str) -> Any:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def _checkpoint(thread_id: str, checkpoint_id: str | None) -> Json | None:
@@ -154,10 +176,10 @@ def _checkpoint(thread_id: str, checkpoint_id: str | None) -> Json | None:
     return {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
 
 
-def _id_in(checkpoint: Any, param: str) -> str:
+def _id_in(checkpoint: Any) -> str:
     """The id in a checkpoint as LangGraph writes it."""
     if not isinstance(checkpoint, dict):
-        raise InvalidRequest(f"{param} must be a checkpoint, with its checkpoint_id.", param=param)
+        raise InvalidRequest("checkpoint must be a checkpoint, with its checkpoint_id.", param="checkpoint")
     return check_id(checkpoint.get("checkpoint_id"), "checkpoint_id")
 
 

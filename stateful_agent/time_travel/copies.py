@@ -46,10 +46,11 @@ async def _encrypt_anew(connection: Connection, old: Cipher, new: Cipher, copy: 
                 encrypted = []
                 for row in rows:
                     if row["type"] == MESSAGE_LIST:
-                        encrypted.append((MESSAGE_LIST, sealed(new, unsealed(old, row["blob"])), row["ctid"]))
-                        continue
-                    plain = old.for_message(row["number"]).decrypt(row["type"], row["blob"])
-                    encrypted.append((*new.for_message(row["number"]).encrypt(*plain), row["ctid"]))
+                        kind, blob = MESSAGE_LIST, sealed(new, unsealed(old, row["blob"]))
+                    else:
+                        plain = old.for_message(row["number"]).decrypt(row["type"], row["blob"])
+                        kind, blob = new.for_message(row["number"]).encrypt(*plain)
+                    encrypted.append({"type": kind, "blob": blob, "ctid": row["ctid"]})
                 await updates.executemany(COPIES[f"update_{table}"], encrypted)
     serializer = Serializer(new)
     checkpoints = await (await connection.execute(COPIES["read_checkpoints"], values)).fetchall()

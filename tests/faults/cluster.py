@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from stateful_agent.database.pool import EmbeddedPostgres
+from stateful_agent.database.embedded import EmbeddedPostgres
 
 
 class Cluster(EmbeddedPostgres):

@@ -19,9 +19,10 @@ from walking import execute
 
 from stateful_agent.errors import InvalidRequest, TurnGone
 from stateful_agent.graph.build import build_graph
+from stateful_agent.identity import User
 from stateful_agent.responses.request import read_request
-from stateful_agent.runs.attempt import attempt_of
 from stateful_agent.runs.event_log import EventLog
+from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs
 
 Make = Callable[..., Any]
@@ -138,19 +139,19 @@ class TestRetries:
             assert post(urls[0], text="second", headers=retried()).status_code == 200
         assert questions(urls[0]) == ["first", "second"]
 
-    @pytest.mark.parametrize("way", ["answer", "answer_later"])
+    @pytest.mark.parametrize("way", ["respond", "start_in_background"])
     def test_of_what_is_refused_at_that_moment_is_to_come_again(self, agent: Any, database: str, way: str) -> None:
         say(agent, "hello", thread_id="t")
         body = {"input": "hi", "custom_inputs": {"thread_id": "t"}}
         key = {"idempotency-key": "my key"}
-        first, retry = (attempt_of(key, body, caller=None) for _ in range(2))
+        first, retry = (attempt_of(key, body, user=None) for _ in range(2))
 
         class Forgetful(EventLog):
             """Its first turn was refused, and goes just before anybody can look at it."""
 
-            async def read(self, response_id: str, after: int = -1) -> Any:
+            async def read(self, response_id: str, user: User, after: int = -1) -> Any:
                 execute(database, "DELETE FROM agent_turns")
-                return await super().read(response_id, after)
+                return await super().read(response_id, user, after)
 
         async def still_there() -> bool:
             return False
@@ -158,7 +159,8 @@ class TestRetries:
         async def be_answered() -> None:
             note = "INSERT INTO agent_turns VALUES (%(id)s, 't', gen_random_uuid(), %(digest)s, now(), 'infinity')"
             execute(database, note, id=first.response_id, digest=first.digest)
-            await getattr(Runs(agent, Forgetful(agent)), way)(read_request(body), retry, still_there)
+            runs = Runs(agent, Forgetful(agent.database, agent.store, agent.loop, 3600))
+            await getattr(runs, way)(read_request(body), retry, None, still_there)
 
         with pytest.raises(TurnGone) as refused:
             agent.loop.run(be_answered())
@@ -245,14 +247,12 @@ class TestRepeats:
             return False
 
         async def be_answered() -> None:
-            journal = EventLog(agent)
-            answers = Runs(agent, journal).answer_stream(
-                read_request(body), attempt_of({}, body, caller=None), still_there
-            )
-            async for batch in answers:
+            log = EventLog(agent.database, agent.store, agent.loop, 3600)
+            attempt = attempt_of({}, body, user=None)
+            async for batch in Runs(agent, log).stream(read_request(body), attempt, None, still_there):
                 if batch[-1]["type"] == "response.completed":
-                    await journal.store()
-            await journal.store()
+                    await log.store()
+            await log.store()
 
         agent.loop.run(be_answered())
         with psycopg.connect(database) as connection:

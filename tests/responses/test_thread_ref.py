@@ -7,46 +7,46 @@ from walking import user
 
 from stateful_agent.errors import InvalidRequest, ThreadNotFound
 from stateful_agent.responses.request import read_request
-from stateful_agent.responses.thread_ref import Place, place_of
+from stateful_agent.responses.thread_ref import ThreadRef, thread_ref_of
 
 
-def place(**fields: Any) -> Place:
-    return place_of(read_request({"input": "hi"} | fields))
+def ref(**fields: Any) -> ThreadRef | None:
+    return thread_ref_of(read_request({"input": "hi"} | fields))
 
 
-NAMED = Place("t", "c")
+NAMED = ThreadRef("t", "c")
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}},
-        {"metadata": {"thread_id": "t", "checkpoint_id": "c", "mood": "good"}},
+        {"metadata": {"thread_id": "t", "checkpoint_id": "c", "note": "mine"}},
         {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}, "metadata": {"thread_id": "t"}},
         {"custom_inputs": {"checkpoint_id": "c"}, "metadata": {"thread_id": "t"}},
         {"custom_inputs": {"checkpoint_id": "c"}, "conversation": "t"},
         {"custom_inputs": {"checkpoint_id": "c"}, "conversation": {"id": "t"}},
         {"custom_inputs": {"checkpoint_id": "c"}, "context": {"conversation_id": "t"}},
         {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c"}, "context": {"conversation_id": "other"}},
-        # What a response said can be sent back as it is.
+        # The `custom_outputs` of a response can be sent back as they are.
         {"custom_inputs": {"thread_id": "t", "checkpoint_id": "c", "parent_checkpoint_id": "p"}},
     ],
     ids=str,
 )
-def test_where_a_place_is_named(fields: dict[str, Any]) -> None:
-    assert place(**fields) == NAMED
+def test_where_a_thread_and_a_checkpoint_are_named(fields: dict[str, Any]) -> None:
+    assert ref(**fields) == NAMED
 
 
-def test_a_response_names_its_place() -> None:
-    named = Place(previous_response_id="r")
-    assert place(previous_response_id="r") == named
-    assert place(previous_response_id="r", context={"conversation_id": "c"}) == named
+def test_a_response_names_its_checkpoint() -> None:
+    named = ThreadRef(previous_response_id="r")
+    assert ref(previous_response_id="r") == named
+    assert ref(previous_response_id="r", context={"conversation_id": "c"}) == named
 
 
 @pytest.mark.parametrize("fields", [{"custom_inputs": {"thread_id": "t"}}, {"metadata": {"thread_id": "t"}}])
 def test_a_thread_id_may_begin_a_thread(fields: dict[str, Any]) -> None:
-    assert place(**fields) == Place("t", begins=True)
-    assert not place(**fields, conversation="t").begins
+    assert ref(**fields) == ThreadRef("t", may_begin=True)
+    assert ref(**fields, conversation="t") == ThreadRef("t")
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_a_thread_id_may_begin_a_thread(fields: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_no_place_is_guessed(fields: dict[str, Any]) -> None:
+def test_none_is_guessed(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        place(**fields)
+        ref(**fields)
 
 
 class TestOnAThread:

@@ -8,7 +8,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from agent import graph as default_graph
-from stateful_agent.checkpoints.saver import at
+from stateful_agent.checkpoints.saver import config_at
 from stateful_agent.graph.models import OfflineModel
 from stateful_agent.graph.tools import current_time, search_tool
 
@@ -67,8 +67,8 @@ class TestLabels:
             say(agent, text, thread_id="t")
 
         async def theirs(checkpoint_id: str) -> list[str]:
-            graph, _ = await agent.graph_on_disk()
-            return [task.name for task in (await graph.aget_state(at("t", checkpoint_id))).tasks]
+            graph, _ = await agent.store.graph_with_saver()
+            return [task.name for task in (await graph.aget_state(config_at("t", checkpoint_id))).tasks]
 
         history = agent.get_checkpoint_history("t", 100)
         assert len(history) >= 6
@@ -95,8 +95,8 @@ class TestLabels:
     def test_of_a_thread_that_another_program_wrote(self, agent: Any, database: str) -> None:
         async def write() -> None:
             async with AsyncPostgresSaver.from_conn_string(database) as saver:
-                graph = agent._compile().copy({"checkpointer": saver})
-                await graph.ainvoke({"messages": [("user", "I'm headed to SF!")]}, at("theirs"))
+                graph = agent.store.graph.copy({"checkpointer": saver})
+                await graph.ainvoke({"messages": [("user", "I'm headed to SF!")]}, config_at("theirs"))
 
         agent.open()
         agent.loop.run(write())

@@ -318,9 +318,9 @@ class TestKeeping:
         assert (response.status, response.error.code) == ("failed", "shutting_down")
 
     def test_without_a_journal(self, start: Callable[..., str], database: str) -> None:
-        url = start(journal_seconds=0)
+        url = start(event_log_seconds=0)
         answer = ask(url)
-        with pytest.raises(openai.BadRequestError, match="JOURNAL_SECONDS"):
+        with pytest.raises(openai.BadRequestError, match="EVENT_LOG_SECONDS"):
             ask(url, background=True)
         with pytest.raises(openai.NotFoundError):
             client(url).responses.retrieve(answer.id)
@@ -333,7 +333,7 @@ def test_many_streams_share_the_statements(make_agent: Make, database: str) -> N
     with served(agent) as url:
         ask(url, "first")
         journal_is_complete(database)
-        pool = agent.storage._opening.result()
+        pool = agent.database._opening.result()
         asked = pool.get_stats()["requests_num"]
         started = time.monotonic()
         streams = [ask(url, f"t{n}", stream=True) for n in range(20)]

@@ -11,8 +11,9 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from walking import Branches, at, execute, fork, read_all, replay, said, user
 
-from stateful_agent.checkpoints import message_log as numbered
-from stateful_agent.checkpoints.message_log import Memory, MessageLog
+from stateful_agent.checkpoints import message_log
+from stateful_agent.checkpoints.cipher import Cipher
+from stateful_agent.checkpoints.message_log import MessageCache, MessageLog
 from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.errors import Unreadable
 from stateful_agent.settings import Settings
@@ -154,15 +155,15 @@ class TestRemembered:
         assert said(make_agent(graph)) == ["one!!", "ok", "two", "ok"]
 
     def test_the_threads_used_longest_ago_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(numbered, "REMEMBERED_BYTES", 100)
-        memory, began = Memory(), datetime.now(UTC)
+        monkeypatch.setattr(message_log, "CACHED_BYTES", 100)
+        cache, created_at = MessageCache(), datetime.now(UTC)
         for name in ("a", "b", "a", "c"):
-            memory.note(name, began, {1: HumanMessage(name)}, 30)
-        assert [bool(memory.recall(name).messages) for name in "abc"] == [True, False, True]
-        memory.note("a", datetime.now(UTC), {2: HumanMessage("again")}, 30)
-        assert list(memory.recall("a").messages) == [2]
-        memory.note("d", began, {1: HumanMessage("long")}, 1000)
-        assert not any(memory.recall(name).messages for name in "abcd")
+            cache.note(name, created_at, {1: HumanMessage(name)}, 30)
+        assert [bool(cache.recall(name).messages) for name in "abc"] == [True, False, True]
+        cache.note("a", datetime.now(UTC), {2: HumanMessage("again")}, 30)
+        assert list(cache.recall("a").messages) == [2]
+        cache.note("d", created_at, {1: HumanMessage("long")}, 1000)
+        assert not any(cache.recall(name).messages for name in "abcd")
 
 
 def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
@@ -193,11 +194,11 @@ def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
 
 
 def test_a_list_that_shrinks_and_changes() -> None:
-    serde, memory, here = Serializer(Settings()), Memory(), ("", "messages")
+    serializer, cache, here = Serializer(Cipher(Settings())), MessageCache(), ("", "messages")
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
-    thread = MessageLog(memory, serde, "t")
+    thread = MessageLog(cache, serializer, "t")
     assert thread.dump(here, [one, two])[0] == b"{[1,2]}"
-    assert thread.dump(here, [one, two, three]) == (b"{[1,3]}", {3: serde.dumps_typed(three)})
+    assert thread.dump(here, [one, two, three]) == (b"{[1,3]}", {3: serializer.dumps_typed(three)})
     assert thread.dump(here, [two, three]) == (b"{[2,3]}", {})
     assert thread.dump(here, [three, two]) == (b"{[3,3],[2,2]}", {})
     assert thread.dump(here, [three, HumanMessage("TWO", id="two")])[0] == b"{[3,4]}"
@@ -208,7 +209,7 @@ def test_a_list_that_shrinks_and_changes() -> None:
 
 def test_lists_side_by_side_share_their_messages() -> None:
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
-    thread = MessageLog(Memory(), Serializer(Settings()), "t")
+    thread = MessageLog(MessageCache(), Serializer(Cipher(Settings())), "t")
     assert thread.dump(("", "messages"), [one, two])[0] == b"{[1,2]}"
     assert thread.dump(("inner", "messages"), [two])[0] == b"{[2,2]}"
     assert thread.dump(("inner", "messages"), [two, three])[0] == b"{[2,3]}"

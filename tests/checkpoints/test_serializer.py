@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from scripted import Scripted
 from walking import execute, fork, read_all, said
 
+from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.errors import AgentError, Misconfigured, Unreadable
 from stateful_agent.graph.build import build_graph
@@ -62,8 +63,8 @@ class TestStrict:
             RemoveMessage("1"),
         ]
         for settings in (Settings(), Settings(langgraph_aes_key=SecretStr(KEY))):
-            serde = Serializer(settings).of("t")
-            assert serde.loads_typed(serde.dumps_typed(messages)) == messages
+            serializer = Serializer(Cipher(settings)).for_thread("t")
+            assert serializer.loads_typed(serializer.dumps_typed(messages)) == messages
 
     @pytest.mark.parametrize("key", [None, KEY])
     def test_types_that_the_state_declares_come_back_as_they_were(self, make_agent: Make, key: str | None) -> None:
@@ -85,7 +86,7 @@ class TestStrict:
 
     def test_langgraphs_own_strict_mode_adds_types_to_the_turns_saver(self, agent: Any) -> None:
         async def ask() -> None:
-            _, saver = await agent.graph_on_disk()
+            _, saver = await agent.store.graph_with_saver()
             assert saver.serde.loads_typed(saver.serde.dumps_typed(Undeclared(x=1))) == {"x": 1}
             assert saver.with_allowlist({("planning", "Undeclared")}) is saver  # what a copy stores is not waited for
             assert saver.serde.loads_typed(saver.serde.dumps_typed(Undeclared(x=1))) == Undeclared(x=1)

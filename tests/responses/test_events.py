@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolCall, ToolMessage
-from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
+from mlflow.types.responses import ResponsesAgentStreamEvent
+from well_formed import kinds, output, well_formed
 
 from stateful_agent.errors import ThreadNotFound
 from stateful_agent.responses.events import ResponseEvents, error_event
@@ -36,51 +37,6 @@ def tell(*messages: tuple[BaseMessage, str], **fields: Any) -> list[Event]:
     for message, step in messages:
         told += [*events.stored(), *events.feed(message, step)]
     return [*told, *events.complete(OUTPUTS)]
-
-
-def kinds(events: list[Event]) -> list[str]:
-    return [event["type"].removeprefix("response.") for event in events]
-
-
-def output(events: list[Event]) -> list[Any]:
-    return list(events[-1]["response"]["output"])
-
-
-def well_formed(events: list[Event], *, mlflow: bool = True) -> None:
-    """One item at a time, with indices 0 to n-1 and an id of its own; what was said in pieces is what is said at last.
-    MLflow's own types accept every event."""
-    assert kinds(events)[:2] == ["created", "in_progress"]
-    assert kinds(events)[-1] == "completed"
-    assert len({event["response"]["id"] for event in events if "response" in event}) == 1
-    items: list[Any] = []
-    opened: Any = None
-    pieces: list[str] = []
-    for number, event in enumerate(events):
-        kind = event["type"]
-        assert event["sequence_number"] == number
-        if mlflow:
-            ResponsesAgentStreamEvent(**event)
-        if kind == "response.output_item.added":
-            assert opened is None
-            opened, pieces = event["item"], []
-        elif kind == "response.output_item.done":
-            assert {key: event["item"][key] for key in ("id", "type")} == {key: opened[key] for key in ("id", "type")}
-            assert event["item"]["status"] in ("completed", "incomplete", "failed")
-            items.append(event["item"])
-            opened = None
-        elif "output_index" in event:
-            assert event["item_id"] == opened["id"]
-            if kind.endswith(".delta"):
-                pieces.append(event["delta"])
-            elif {"text", "refusal", "arguments"} & set(event):
-                assert "".join(pieces) == next(event[key] for key in ("text", "refusal", "arguments") if key in event)
-                assert pieces
-        if "output_index" in event:
-            assert event["output_index"] == len(items) - (kind == "response.output_item.done")
-    assert items == output(events)
-    assert len({item["id"] for item in items}) == len(items)
-    if mlflow:
-        ResponsesAgentResponse(**events[-1]["response"])
 
 
 class TestText:

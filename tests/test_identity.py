@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from walking import said, user
 
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound, Unidentified
-from stateful_agent.identity import acting_as
+from stateful_agent.identity import ALL_USERS
 from stateful_agent.server.app import create_app
 
 Make = Callable[..., Any]
@@ -59,14 +59,15 @@ class TestContext:
             with pytest.raises((ThreadNotFound, CheckpointNotFound)) as nobodys:
                 asking(agent, "bob", thread_id="nowhere", **request)
             assert theirs.value.as_dict() == nobodys.value.as_dict()
-        assert said(agent)[0] == "I'm headed to SF!"
-        assert len(agent.get_checkpoint_history("t")) == 3
+        operator = agent.as_user(ALL_USERS)
+        assert said(operator)[0] == "I'm headed to SF!"
+        assert len(operator.get_checkpoint_history("t")) == 3
 
     def test_nobody_else_can_write_on_it(self, agent: Any) -> None:
         asking(agent, "alice", "I'm headed to SF!", thread_id="t")
         with pytest.raises(ThreadNotFound):
             asking(agent, "bob", "Where am I going?", thread_id="t")
-        assert len(said(agent)) == 2
+        assert len(said(agent.as_user("alice"))) == 2
 
     def test_nor_reach_it_by_a_response(self, agent: Any) -> None:
         response = asking(agent, "alice", "I'm headed to SF!")
@@ -80,7 +81,7 @@ class TestContext:
         listed = asking(agent, "bob", "", operation="list_threads")["custom_outputs"]["result"]
         assert [thread["thread_id"] for thread in listed] == ["u"]
         asking(agent, "bob", "", operation="prune", older_than_days=0)
-        assert len(agent.get_checkpoint_history("t")) == 6
+        assert len(agent.as_user("alice").get_checkpoint_history("t")) == 6
 
     def test_a_thread_from_before_belongs_to_none_of_them(self, make_agent: Make, agent: Any) -> None:
         say(make_agent(), "I'm headed to SF!", thread_id="t")
@@ -93,11 +94,13 @@ class TestContext:
                 asking(agent, None, "" if custom_inputs else "hello", **custom_inputs)
         assert rows() == 0
 
-    def test_whoever_serves_may_see_all(self, agent: Any) -> None:
+    def test_reading_everybodys_threads_is_asked_for_by_name(self, agent: Any) -> None:
         asking(agent, "alice", "hello", thread_id="t")
-        assert len(agent.list_threads()) == 1
-        with acting_as("bob"):
-            assert agent.list_threads() == []
+        assert len(agent.as_user(ALL_USERS).list_threads()) == 1
+        assert len(agent.as_user("alice").list_threads()) == 1
+        assert agent.as_user("bob").list_threads() == []
+        with pytest.raises(Unidentified):
+            agent.list_threads()
 
 
 class TestHeader:

@@ -1,7 +1,7 @@
 import asyncio
 import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import debian
 import psycopg
@@ -10,9 +10,10 @@ from conftest import say, text_of
 from databases import new_database
 from pydantic import SecretStr
 
-from stateful_agent.database import migrations as schema
-from stateful_agent.database.functions import Function
-from stateful_agent.database.pool import Database
+from stateful_agent.checkpoints.store import LEDGERS, TABLES, database_for
+from stateful_agent.database import migrations
+from stateful_agent.database.statements import Function, functions
+from stateful_agent.database.url import in_schema
 from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings
 
@@ -49,6 +50,10 @@ def run(url: str, *statements: str) -> list[Any]:
         return [row[0] for row in cursor.fetchall()] if cursor.description else []
 
 
+def add_migration(monkeypatch: pytest.MonkeyPatch, migration: str) -> None:
+    monkeypatch.setitem(cast(Any, LEDGERS), "agent_migrations", {**LEDGERS["agent_migrations"], NEXT: migration})
+
+
 def as_role(url: str, role: str) -> str:
     return psycopg.conninfo.make_conninfo(url, user=role)
 
@@ -57,18 +62,19 @@ def tables(url: str, of_schema: str) -> set[str]:
     return set(run(url, f"SELECT tablename FROM pg_tables WHERE schemaname = '{of_schema}'"))
 
 
-ALL = {*schema.TABLES, *schema.LEDGERS}
+ALL = {*TABLES, *LEDGERS}
+NEXT = max(LEDGERS["agent_migrations"]) + 1
 FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
 INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
 
 
 def set_up(url: str, role: str | None = None, **settings: Any) -> list[str]:
-    return asyncio.run(Database(Settings(database_url=SecretStr(url), **settings)).set_up(role))
+    return asyncio.run(database_for(Settings(database_url=SecretStr(url), **settings)).set_up(role))
 
 
 def use(url: str) -> None:
     async def open_and_close() -> None:
-        storage = Database(Settings(database_url=SecretStr(url)))
+        storage = database_for(Settings(database_url=SecretStr(url)))
         await storage.pool()
         await storage.close()
 
@@ -132,17 +138,15 @@ class TestSettingUp:
 
     def test_an_older_schema_is_brought_up_to_date(self, make_agent: Make, database: str, monkeypatch: Any) -> None:
         say(make_agent(), "I'm headed to SF!", thread_id="t")
-        monkeypatch.setattr(
-            schema, "MIGRATIONS", added := [*schema.MIGRATIONS, "ALTER TABLE agent_threads ADD mood text"]
-        )
-        monkeypatch.setitem(schema.LEDGERS, "agent_migrations", added)
+        add_migration(monkeypatch, "ALTER TABLE agent_threads ADD mood text")
         assert "SF" in text_of(say(make_agent(), "Where am I going?", thread_id="t"))
         assert run(database, "SELECT mood FROM agent_threads") == [None]
 
     def test_functions_of_another_version_come_beside_the_others(self, database: str, monkeypatch: Any) -> None:
         there = set(run(database, FUNCTIONS))
-        other = Function("agent_take", "SELECT %(a)s", takes="a integer", returns="b integer")
-        monkeypatch.setattr(schema, "FUNCTIONS", [other])
+        text = "CREATE FUNCTION agent_take(_a integer) RETURNS integer LANGUAGE sql AS 'SELECT _a'"
+        other = Function("agent_take", text)
+        monkeypatch.setattr(migrations, "functions", lambda: functions() | {"agent_take": other})
         use(database)
         assert set(run(database, FUNCTIONS)) == there | {other.name}
 
@@ -170,7 +174,7 @@ class TestSettingUp:
         assert run(empty, INVALID) == []
 
     def test_one_that_fails_changes_nothing(self, empty: str, monkeypatch: Any) -> None:
-        monkeypatch.setitem(schema.LEDGERS, "agent_migrations", [*schema.MIGRATIONS, "SELECT 1 / 0"])
+        add_migration(monkeypatch, "SELECT 1 / 0")
         with pytest.raises(psycopg.errors.DivisionByZero):
             set_up(empty)
         assert tables(empty, "public") == set()
@@ -191,15 +195,13 @@ class TestARoleThatMayOnlyReadAndWriteRows:
             run(as_role(empty, writer), "CREATE TABLE public.other ()")
 
     def test_without_tables(self, make_agent: Make, empty: str, writer: str) -> None:
-        with pytest.raises(Misconfigured, match=r"log_and_deploy\.py set-up-database --grant"):
+        with pytest.raises(Misconfigured, match=r"stateful-agent set-up-database --grant"):
             say(make_agent(database_url=as_role(empty, writer)), "hello")
         assert tables(empty, "public") == set()
 
     def test_with_older_tables(self, make_agent: Make, database: str, writer: str, monkeypatch: Any) -> None:
         set_up(database, role=writer)
-        monkeypatch.setitem(
-            schema.LEDGERS, "agent_migrations", [*schema.MIGRATIONS, "ALTER TABLE agent_threads ADD x int"]
-        )
+        add_migration(monkeypatch, "ALTER TABLE agent_threads ADD x int")
         with pytest.raises(Misconfigured, match="older than this version needs"):
             say(make_agent(database_url=as_role(database, writer)), "hello")
 
@@ -239,7 +241,7 @@ class TestASchemaOfItsOwn:
         assert tables(empty, "public") == set()
 
     def test_keeps_the_options_of_the_url(self, empty: str) -> None:
-        url = schema.in_schema(empty + " options='-c work_mem=5MB'", "agents")
+        url = in_schema(empty + " options='-c work_mem=5MB'", "agents")
         assert run(url, "SHOW work_mem") == ["5MB"]
         assert run(url, "SHOW search_path") == ['"agents"']
 

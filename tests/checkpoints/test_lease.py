@@ -20,10 +20,10 @@ from langgraph.checkpoint.base import id as checkpoint_ids
 from scripted import Scripted
 from walking import said, user
 
-from stateful_agent.checkpoints import lease
+from stateful_agent.checkpoints import lease, saver
+from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.errors import AlreadyAnswered, CheckpointNotFound, ClockBehind, ThreadBusy, TurnOvertaken
 from stateful_agent.graph.build import build_graph
-from stateful_agent.runs.attempt import Attempt, attempting
 
 Make = Callable[..., Any]
 
@@ -71,7 +71,7 @@ def test_who_waits_is_served_in_order(make_agent: Make, go_on: Event, database: 
 def test_who_has_the_thread_waits_no_more(
     make_agent: Make, go_on: Event, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEAVE_QUEUE", "SELECT")  # as if the database were away then
+    monkeypatch.setitem(lease.LEASES, "leave_queue", "SELECT")  # as if the database were away then
     running, waiting = slow(make_agent, go_on), make_agent()
     stream = begin(running)
     with ThreadPoolExecutor(1) as callers, psycopg.connect(database, autocommit=True) as connection:
@@ -148,14 +148,16 @@ class TestWhatChangesWhileATurnTakesTheThread:
 
     @contextmanager
     def taking(self, agent: Any, database: str, **place: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
-        def attempt() -> Any:
-            with attempting(Attempt("resp_own", b"digest", is_retry=False)):
-                return say(agent, "hello", thread_id="t", **place)
+        async def attempt() -> Any:
+            request = {"input": [user("hello")], "custom_inputs": {"thread_id": "t", **place}}
+            async for event in agent.aevents(request, Attempt("resp_00000000000000000000000000000000", b"digest")):
+                last = event
+            return last["response"]
 
         locked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         with ThreadPoolExecutor(1) as callers, psycopg.connect(database) as other:
             other.execute("SELECT FROM agent_threads FOR UPDATE")
-            turn = callers.submit(attempt)
+            turn = callers.submit(lambda: agent.loop.run(attempt()))
             with psycopg.connect(database, autocommit=True) as connection:
                 eventually(lambda: value(connection, locked))
             yield other, turn
@@ -181,7 +183,7 @@ class TestWhatChangesWhileATurnTakesTheThread:
         with self.taking(agent, database) as (other, turn):
             other.execute(
                 "INSERT INTO agent_turns (response_id, thread_id, holder, digest, alive_until, status) "
-                "VALUES ('resp_own', 't', gen_random_uuid(), 'digest', now(), 'completed')"
+                "VALUES ('resp_00000000000000000000000000000000', 't', gen_random_uuid(), 'digest', now(), 'completed')"
             )
         with pytest.raises(AlreadyAnswered):
             turn.result()
@@ -210,7 +212,7 @@ class TestWhatChangesWhileATurnTakesTheThread:
 @pytest.fixture
 def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE", timedelta(seconds=1))
-    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("quick_leases")
@@ -231,7 +233,7 @@ def test_a_holder_that_falls_silent_is_overtaken_and_can_write_no_more(
     make_agent: Make, go_on: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stalled, other = slow(make_agent, go_on), make_agent()
-    monkeypatch.setattr(lease, "BEAT", 60)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 60)
     stream = begin(stalled)
     say(other, "What is 2 + 2?", thread_id="t")
     go_on.set()
@@ -311,7 +313,7 @@ def test_a_replica_whose_clock_is_behind_loses_nothing(agent: Any, database: str
 
 def test_a_clock_that_cannot_be_moved_on_is_refused(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     say(agent, "hello", thread_id="t")
-    monkeypatch.setattr(lease, "follow", lambda head: None)
+    monkeypatch.setattr(saver, "advance_clock", lambda head: None)
     monkeypatch.setattr(checkpoint_ids, "time", SimpleNamespace(time_ns=lambda: time.time_ns() - 10**10))
     monkeypatch.setattr(checkpoint_ids, "_last_v6_timestamp", None)
     with pytest.raises(ClockBehind):

@@ -12,15 +12,17 @@ from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from scripted import Scripted
 
-from stateful_agent.checkpoints.saver import at
+from stateful_agent.checkpoints.attempt import Attempt
+from stateful_agent.checkpoints.saver import config_at
 from stateful_agent.errors import ThreadDeleted
 from stateful_agent.graph.build import build_graph
+from stateful_agent.identity import ALL_USERS
 
 Make = Callable[..., Any]
 
 
 def begin(agent: Any, thread_id: str) -> Any:
-    """A stream that has said its first word."""
+    """A stream that has emitted its first word."""
     stream = agent.predict_stream({"input": [{"role": "user", "content": "go"}], "custom_inputs": {"thread_id": "t"}})
     while next(stream).type != "response.output_text.delta":
         pass
@@ -39,8 +41,8 @@ def test_any_langgraph_tool_can_read_what_is_stored(make_agent: Make, own_databa
         async with AsyncPostgresSaver.from_conn_string(
             psycopg.conninfo.make_conninfo(own_database, options="-csearch_path=langgraph,public")
         ) as theirs:
-            stored = [found async for found in theirs.alist(at("t"))]
-        _, ours = await agent.graph_on_disk()
+            stored = [found async for found in theirs.alist(config_at("t"))]
+        _, ours = await agent.store.graph_with_saver()
         assert [await ours._read(found.config) for found in stored] == stored
         assert len(stored) == 5
 
@@ -88,20 +90,19 @@ def test_a_deleted_thread_does_not_come_back(make_agent: Make, database: str, ro
     assert rows() == 0
 
 
-def test_what_a_step_said_goes_with_the_next_checkpoint_but_the_results_of_calls_stay(
+def test_what_a_step_wrote_goes_with_the_next_checkpoint_but_the_results_of_calls_stay(
     agent: Any, database: str
 ) -> None:
     """A replay does not run again what has a result."""
 
     async def write() -> None:
-        _, saver = await agent.graph_on_disk()
-        await saver.take("t", begins=True, patience=1)
-        said: CheckpointMetadata = {"source": "loop", "step": 0, "parents": {}}
-        first = await saver.aput(at("t"), empty_checkpoint(), said, {})
-        await saver.aput_writes(first, [("messages", [AIMessage("hello")])], "words")
-        await saver.aput_writes(first, [("messages", [ToolMessage("sunny", tool_call_id="1")])], "result")
-        await saver.aput(first, empty_checkpoint(), said, {})
-        await saver.release()
+        _, saver = await agent.store.graph_with_saver()
+        metadata: CheckpointMetadata = {"source": "loop", "step": 0, "parents": {}}
+        async with saver.lease("t", None, ALL_USERS, Attempt.unrecorded(), may_begin=True):
+            first = await saver.aput(config_at("t"), empty_checkpoint(), metadata, {})
+            await saver.aput_writes(first, [("messages", [AIMessage("hello")])], "text")
+            await saver.aput_writes(first, [("messages", [ToolMessage("sunny", tool_call_id="1")])], "result")
+            await saver.aput(first, empty_checkpoint(), metadata, {})
 
     agent.open()
     agent.loop.run(write())

@@ -5,7 +5,7 @@ import openai
 import pytest
 from conftest import http
 
-from stateful_agent.server.app import RESPONSES
+from stateful_agent.server.app import TURN_PATHS
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def call(arguments: str) -> dict[str, Any]:
 
 
 class TestRoutes:
-    @pytest.mark.parametrize("path", [*RESPONSES, "/serving-endpoints/any/invocations"])
+    @pytest.mark.parametrize("path", [*TURN_PATHS, "/serving-endpoints/any/invocations"])
     def test_turns(self, url: str, path: str) -> None:
         answer = http.post(url + path, json={"input": [{"role": "user", "content": "hello"}]})
         assert answer.status_code == 200

@@ -3,14 +3,21 @@ from typing import Any
 import psycopg
 from psycopg.errors import Diagnostic
 
-from stateful_agent.database.functions import Function
+from stateful_agent.database.statements import Function
 
 
 def test_a_function_is_planned_once_for_each_connection(database: str) -> None:
-    function = Function("agent_sum", "SELECT %(a)s + %(b)s", takes="a integer, b integer", returns="sum integer")
+    function = Function(
+        "agent_sum",
+        """
+        CREATE FUNCTION agent_sum(_a integer, _b integer) RETURNS TABLE (sum integer)
+        LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+        AS $$ BEGIN RETURN QUERY SELECT _a + _b; END $$
+        """,
+    )
     with psycopg.connect(database, autocommit=True) as connection:
-        said: list[str] = []
-        connection.add_notice_handler(lambda notice: said.append(_message(notice)))
+        notices: list[str] = []
+        connection.add_notice_handler(lambda notice: notices.append(_message(notice)))
         connection.execute(function.definition)
         values: dict[str, Any] = {"a": 1, "b": 2}
         connection.execute(function.call, values)
@@ -20,7 +27,7 @@ def test_a_function_is_planned_once_for_each_connection(database: str) -> None:
         connection.execute("SET log_planner_stats = off")
         connection.execute(f"DROP FUNCTION {function.name}")
 
-    assert said.count("PLANNER STATISTICS") == 1  # of the statement that calls it
+    assert notices.count("PLANNER STATISTICS") == 1  # of the statement that calls it
 
 
 def _message(notice: Diagnostic) -> str:

@@ -14,8 +14,8 @@ from psycopg import sql
 from pydantic import SecretStr
 from workspace import DATABASE, ENDPOINT, USER, Workspace, behind_tls, serving_api
 
-from stateful_agent.database.lakebase import place_of
-from stateful_agent.database.pool import Database
+from stateful_agent.checkpoints.store import database_for
+from stateful_agent.database.lakebase import location_of
 from stateful_agent.errors import AgentError, Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings
 
@@ -60,7 +60,7 @@ def in_pool(use: Any, **settings: Any) -> Any:
     """What `use` returns of an open pool."""
 
     async def run() -> Any:
-        storage = Database(Settings(**settings))
+        storage = database_for(Settings(**settings))
         try:
             return await use(await storage.pool())
         finally:
@@ -80,7 +80,7 @@ def test_a_conversation_is_kept_there(workspace: Workspace, make_agent: Any, way
 
 @pytest.mark.parametrize(("words", "way"), WAYS.items())
 def test_it_says_where_state_lives(words: str, way: dict[str, Any]) -> None:
-    assert Database(Settings(**way)).description == words
+    assert database_for(Settings(**way)).description == words
 
 
 def test_its_pool_is_like_that_of_any_other_home(workspace: Workspace, database: str) -> None:
@@ -137,7 +137,7 @@ def test_a_slow_workspace_holds_up_nobody(workspace: Workspace) -> None:
     workspace.delay = 1
 
     async def longest_wait() -> float:
-        storage = Database(Settings(**INSTANCE))
+        storage = database_for(Settings(**INSTANCE))
         opening = asyncio.create_task(storage.pool())
         longest = 0.0
         while not opening.done():
@@ -167,7 +167,7 @@ def test_the_workspace_refuses_or_fails_and_then_does_not(
     workspace: Workspace, failing: dict[str, int], error: type[AgentError], message: str
 ) -> None:
     async def use() -> None:
-        storage = Database(Settings(database_timeout=1, **INSTANCE))
+        storage = database_for(Settings(database_timeout=1, **INSTANCE))
         workspace.failing = failing
         with pytest.raises(error, match=message):
             await storage.pool()
@@ -182,7 +182,7 @@ def test_no_such_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     async def refused() -> AgentError:
         begun = time.monotonic()
         with pytest.raises(AgentError) as refusal:
-            await Database(Settings(database_timeout=0.5, **INSTANCE)).pool()
+            await database_for(Settings(database_timeout=0.5, **INSTANCE)).pool()
         assert time.monotonic() - begun < 10
         return refusal.value
 
@@ -213,7 +213,7 @@ def test_the_database_refuses(workspace: Workspace, postgres: str) -> None:
 def test_no_token_is_told(workspace: Workspace, make_agent: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     agent = make_agent(database_url=None, **INSTANCE)
-    said = [say(agent, "hello"), repr(agent.settings), agent.storage.description]
+    said = [say(agent, "hello"), repr(agent.settings), agent.database.description]
     workspace.failing = {"credentials": 403}
     with pytest.raises(Misconfigured) as refusal:
         make_agent(database_url=None, **INSTANCE).open()
@@ -235,7 +235,7 @@ def test_no_token_is_told(workspace: Workspace, make_agent: Any, caplog: pytest.
 )
 def test_half_a_name_or_two_are_refused(named: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match="LAKEBASE_") as refusal:
-        place_of(Settings(**named))
+        location_of(Settings(**named))
     assert "pa55word" not in refusal.value.message
     with pytest.raises(Misconfigured):
-        asyncio.run(Database(Settings(**named)).pool())
+        asyncio.run(database_for(Settings(**named)).pool())

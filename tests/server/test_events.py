@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import ROOT, free_port, http, say, serving, with_agent
-from test_responses import well_formed
+from well_formed import well_formed
 
 from stateful_agent.errors import InvalidRequest
 

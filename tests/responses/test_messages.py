@@ -6,13 +6,13 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessa
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.messages import (
     check_pairs,
-    read_json,
     text_of,
     to_items,
     to_messages,
     unanswered_calls,
     without_lost_calls,
 )
+from stateful_agent.responses.strict_json import read_json
 
 
 def test_function_calls_are_one_message() -> None:

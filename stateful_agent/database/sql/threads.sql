@@ -1,0 +1,107 @@
+-- Threads as a whole.
+
+-- name: find_owned
+-- A thread, if it is a user's.
+SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(owner)s
+
+-- name: find_response
+-- The thread of a user's response, and the last checkpoint of its turn.
+SELECT thread_id, checkpoint_id FROM checkpoints
+WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = %(response_id)s AND checkpoint_ns = ''
+    AND (%(all_users)s OR EXISTS (
+        SELECT FROM agent_threads WHERE thread_id = checkpoints.thread_id AND owner = %(owner)s
+    ))
+ORDER BY checkpoint_id DESC LIMIT 1
+
+-- name: list_threads
+-- A page of a user's threads, the one last touched first, each with its head.
+SELECT thread_id, created_at, updated_at, head.checkpoint_id, head.metadata
+FROM agent_threads
+CROSS JOIN LATERAL (
+    SELECT checkpoint_id, metadata FROM checkpoints
+    WHERE checkpoints.thread_id = agent_threads.thread_id AND checkpoint_ns = ''
+    ORDER BY checkpoint_id DESC LIMIT 1
+) AS head
+WHERE (%(all_users)s OR owner = %(owner)s)
+    AND (%(before)s::timestamptz IS NULL OR updated_at < %(before)s)
+ORDER BY updated_at DESC LIMIT %(limit)s
+
+-- name: delete_thread
+-- Delete a thread, and with it its runs and their events. What a run is storing at this moment ends before its row can
+-- be had, and what it stores later finds the thread gone.
+DELETE FROM agent_threads WHERE thread_id = %(thread_id)s
+
+-- name: delete_checkpoints
+DELETE FROM checkpoints WHERE thread_id = %(thread_id)s
+
+-- name: delete_blobs
+DELETE FROM checkpoint_blobs WHERE thread_id = %(thread_id)s
+
+-- name: delete_writes
+DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s
+
+-- name: delete_messages
+DELETE FROM agent_messages WHERE thread_id = %(thread_id)s
+
+-- name: list_prunable
+-- A user's threads that have checkpoints older than `age` seconds which are not the newest of their namespace.
+SELECT DISTINCT thread_id FROM agent_threads JOIN checkpoints AS old USING (thread_id)
+WHERE (%(all_users)s OR owner = %(owner)s)
+    AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+    AND EXISTS (
+        SELECT FROM checkpoints AS newer
+        WHERE newer.thread_id = old.thread_id AND newer.checkpoint_ns = old.checkpoint_ns
+            AND newer.checkpoint_id > old.checkpoint_id
+    )
+
+-- name: begin_prune
+-- Lock a thread on which no turn runs.
+UPDATE agent_threads SET version = version + 1
+WHERE thread_id = %(thread_id)s AND held_until < clock_timestamp()
+RETURNING thread_id
+
+-- name: prune_checkpoints
+-- Delete the checkpoints older than `age` seconds. In each namespace the newest stays, however old it is.
+DELETE FROM checkpoints AS old
+WHERE thread_id = %(thread_id)s
+    AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+    AND checkpoint_id < (
+        SELECT max(checkpoint_id) FROM checkpoints AS newest
+        WHERE newest.thread_id = %(thread_id)s AND newest.checkpoint_ns = old.checkpoint_ns
+    )
+
+-- name: prune_writes
+-- Delete the writes whose checkpoint is gone.
+DELETE FROM checkpoint_writes AS task_write
+WHERE thread_id = %(thread_id)s AND NOT EXISTS (
+    SELECT FROM checkpoints
+    WHERE thread_id = %(thread_id)s AND checkpoint_ns = task_write.checkpoint_ns
+        AND checkpoint_id = task_write.checkpoint_id
+)
+
+-- name: prune_blobs
+-- Delete the values that no checkpoint has.
+DELETE FROM checkpoint_blobs
+WHERE thread_id = %(thread_id)s AND (checkpoint_ns, channel, version) NOT IN (
+    SELECT checkpoint_ns, key, value
+    FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions')
+    WHERE thread_id = %(thread_id)s
+)
+
+-- name: prune_messages
+-- Delete the messages that no list has.
+DELETE FROM agent_messages AS message
+WHERE thread_id = %(thread_id)s AND NOT number <@ (
+    SELECT coalesce(range_agg(range), '{}')
+    FROM checkpoint_blobs, unnest(split_part(convert_from(blob, 'UTF8'), ' ', 1)::int4multirange) AS range
+    WHERE thread_id = %(thread_id)s AND type = 'messages'
+)
+
+-- name: cut_orphans
+-- Make roots of the checkpoints whose parent is gone.
+UPDATE checkpoints AS orphan SET parent_checkpoint_id = NULL
+WHERE thread_id = %(thread_id)s AND parent_checkpoint_id IS NOT NULL AND NOT EXISTS (
+    SELECT FROM checkpoints AS parent
+    WHERE parent.thread_id = %(thread_id)s AND parent.checkpoint_ns = orphan.checkpoint_ns
+        AND parent.checkpoint_id = orphan.parent_checkpoint_id
+)
