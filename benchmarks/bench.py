@@ -17,7 +17,7 @@ import uvloop
 from benchmarks.postgres import Postgres
 from benchmarks.serving import ROOT, log_model, with_agent
 from benchmarks.tracking import TrackingServer
-from stateful_agent.server.processes import spare_what_stays
+from stateful_agent.server.garbage import collect_rarely
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Bench:
         self.database = self._postgres.database
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS"] = "1"  # as the server does, and this too:
-        spare_what_stays()
+        collect_rarely()
         mlflow.set_tracking_uri(self.tracking)
         mlflow.set_experiment("Default")
         mlflow.tracing.enable()

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.sides import Floor
-from stateful_agent.server.processes import spare_what_stays
+from stateful_agent.server.garbage import collect_rarely
 
 
 def application() -> Starlette:
@@ -29,7 +29,7 @@ def application() -> Starlette:
             return StreamingResponse(server_sent(tokens), media_type="text/event-stream")
         return JSONResponse({"output_text": "".join([token async for token in tokens])})
 
-    spare_what_stays()
+    collect_rarely()
     return Starlette(routes=[Route("/responses", respond, methods=["POST"])])
 
 

@@ -27,9 +27,9 @@ from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph, ModelSettings, model_settings
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
-from stateful_agent.responses.output import Event
 from stateful_agent.responses.request import ResponsesRequest, read_request
 from stateful_agent.responses.thread_ref import ThreadRef
+from stateful_agent.responses.types import CustomOutputs, Event
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel.edit import end_turn, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
@@ -58,6 +58,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         self.database = database_for(self.settings)
         self.store = CheckpointStore(graph, self.database, self.settings)
         self.user: User | None = None
+        self.attempt: Attempt | None = None
         atexit.register(self.close)
 
     def as_user(self, user: User) -> Self:
@@ -151,9 +152,12 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         user = identify(self.user, request.context, self.settings.trusted_identity)
         if operation := operation_in(request):
             name, arguments = operation
-            result = await self.as_user(user).aoperate(name, arguments)
-            thread = {key: arguments[key] for key in ("thread_id",) if key in arguments}
-            for event in events.complete(thread | {"result": result}):
+            view = self.as_user(user)
+            view.attempt = attempt
+            result = await view.aoperate(name, arguments)
+            outputs: CustomOutputs = {"thread_id": arguments["thread_id"]} if "thread_id" in arguments else {}
+            outputs["result"] = result
+            for event in events.complete(outputs):
                 yield event
             return
         turn = accept(request, attempt.new_thread_id(), max_input_bytes=self.settings.max_input_bytes)
@@ -174,7 +178,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         context = model_settings(self.store.graph, turn.model_settings)
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
         graph, saver = await self.store.graph_with_saver()
-        custom_outputs = {"thread_id": thread_id}
+        custom_outputs: CustomOutputs = {"thread_id": thread_id}
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
@@ -184,7 +188,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 attempt.begin()
                 if saver.base:
                     custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
-                events.begin(dict(custom_outputs), messages_at(saver.base) if saver.base and plan.is_replay else ())
+                events.begin(custom_outputs.copy(), messages_at(saver.base) if saver.base and plan.is_replay else ())
                 if mlflow.get_current_active_span():  # not all turns are traced
                     mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
                 config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
@@ -239,7 +243,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         try:
             async for mode, chunk in chunks:
                 # In `updates` a step has ended; if it was the last one, all of it is stored when the lease ends.
-                if events.waits and (mode == "messages" or events.goes_on):
+                if events.has_held and (mode == "messages" or events.turn_goes_on):
                     if saver:
                         await saver.flush()
                     for event in events.stored():

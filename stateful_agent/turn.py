@@ -9,7 +9,6 @@ from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
 
 from stateful_agent.errors import InvalidRequest, NothingToResume
-from stateful_agent.responses.items import ToolItems
 from stateful_agent.responses.limits import check_size, check_storable
 from stateful_agent.responses.messages import (
     check_pairs,
@@ -22,6 +21,7 @@ from stateful_agent.responses.messages import (
 from stateful_agent.responses.request import ResponsesRequest
 from stateful_agent.responses.thread_ref import ThreadRef, thread_ref_of
 from stateful_agent.responses.transcript import continuation
+from stateful_agent.responses.types import ToolItems
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 

@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph.build import build_graph
-from stateful_agent.responses.items import words_of
+from stateful_agent.responses.items import visible_text
 
 Said = tuple[str, ...]
 
@@ -33,7 +33,7 @@ class Echo(BaseChatModel):
         return "echo"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        said = tuple(words_of(message) for message in messages)
+        said = tuple(visible_text(message) for message in messages)
         content: list[str | dict[str, Any]] = [
             {"type": "thinking", "thinking": "Let me count."},
             {"type": "text", "text": echo(said)},

@@ -4,7 +4,7 @@ from typing import Any
 
 from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
 
-from stateful_agent.responses.output import Event
+from stateful_agent.responses.types import Event
 
 
 def kinds(events: list[Event]) -> list[str]:

@@ -1,39 +1,37 @@
-"""What the assistant says, as items of the OpenAI Responses API: the same in a stream and from a checkpoint.
+"""An assistant's messages as items of the Responses API: the same in a stream and from a checkpoint. Pure.
 
-A message is told as one item for each run of reasoning, text or refusal, and one for each of its calls.
+A message is one item for each run of reasoning, text or refusal, and one for each of its calls.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-Item = dict[str, Any]
-Kind = Literal["reasoning", "output_text", "refusal"]
-ToolItems = Literal["function_call", "mcp_call", "hidden"]
+from stateful_agent.responses.types import Item, Kind, Part, Status
 
 
 def items_of(message: AIMessage) -> Iterator[Item]:
-    """The items of a whole message. One that says nothing and calls nothing has an empty one."""
+    """The items of a whole message. One without content and calls has an empty one."""
     runs: list[tuple[Kind, str]] = []
-    for kind, text in parts_of(message):
+    for kind, text in content_of(message):
         if runs and runs[-1][0] == kind:
             runs[-1] = (kind, runs[-1][1] + text)
         else:
             runs.append((kind, text))
     if not message.tool_calls and all(kind == "reasoning" for kind, _ in runs):
         runs.append(("output_text", ""))
-    said: list[str] = []
+    types: list[str] = []
     for kind, text in runs:
-        said.append(item_type(kind))
-        yield said_item(item_id(message.id, said[-1], said.count(said[-1]) - 1), kind, text)
+        types.append(item_type(kind))
+        yield text_item(item_id(message.id, types[-1], types.count(types[-1]) - 1), kind, text)
     for n, call in enumerate(message.tool_calls):
-        called = item_id(message.id, "function_call", n)
-        yield call_item(called, str(call["id"]), call["name"], json.dumps(call["args"]))
+        call_item_id = item_id(message.id, "function_call", n)
+        yield call_item(call_item_id, str(call["id"]), call["name"], json.dumps(call["args"]))
 
 
-def parts_of(message: AIMessage) -> Iterator[tuple[Kind, str]]:
+def content_of(message: AIMessage) -> Iterator[tuple[Kind, str]]:
     """What is in a message or in a chunk of one, in order. Each provider has a form of its own for reasoning."""
     extra, content = message.additional_kwargs, message.content
     if extra and (reasoning := extra.get("reasoning_content")):
@@ -43,14 +41,14 @@ def parts_of(message: AIMessage) -> Iterator[tuple[Kind, str]]:
             yield "output_text", content
     else:
         for block in content:
-            kind, text = _part(block)
+            kind, text = _content_in(block)
             if text:
                 yield kind, text
     if extra and (refusal := extra.get("refusal")):
         yield "refusal", refusal
 
 
-def _part(block: str | dict[str, Any]) -> tuple[Kind, str]:
+def _content_in(block: str | dict[str, Any]) -> tuple[Kind, str]:
     match block:
         case str(text) | {"type": "text", "text": str(text)}:
             return "output_text", text
@@ -79,66 +77,90 @@ def _image(url: str) -> str:
     return f"![image]({url})"
 
 
-def words_of(message: BaseMessage) -> str:
-    """What a message says aloud: all of it but reasoning."""
+def visible_text(message: BaseMessage) -> str:
+    """The text of a message without its reasoning."""
     if isinstance(message, AIMessage):
-        return "".join(text for kind, text in parts_of(message) if kind != "reasoning")
+        return "".join(text for kind, text in content_of(message) if kind != "reasoning")
     content: Iterable[str | dict[str, Any]] = message.content
-    return content if isinstance(content, str) else "".join(_part(block)[1] for block in content)
+    return content if isinstance(content, str) else "".join(_content_in(block)[1] for block in content)
 
 
-def item_id(message_id: str | None, kind: str, n: int) -> str | None:
+def item_id(message_id: str | None, item_type: str, n: int) -> str | None:
     """The id of a message's `n`-th item of a type. The first that is a message has the message's own."""
-    return message_id if kind == "message" and n == 0 else f"{message_id}-{kind}-{n}"
+    return message_id if item_type == "message" and n == 0 else f"{message_id}-{item_type}-{n}"
 
 
 def item_type(kind: Kind) -> str:
-    """The type of the item that such content is told in."""
+    """The type of the item that such content is in."""
     return "reasoning" if kind == "reasoning" else "message"
 
 
-def said_item(item_id: str | None, kind: Kind, text: str) -> Item:
-    """An item of the assistant's words or thoughts."""
+def text_item(item_id: str | None, kind: Kind, text: str) -> Item:
+    """An item of the assistant's text, reasoning or refusal."""
     if kind == "reasoning":
         return {"id": item_id, "type": "reasoning", "summary": [part(kind, text)], "status": "completed"}
-    said = {"role": "assistant", "status": "completed", "content": [part(kind, text)]}
-    return {"id": item_id, "type": "message", **said}
+    return {
+        "id": item_id,
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part(kind, text)],
+    }
 
 
-def part(kind: Kind, text: str) -> Item:
+def part(kind: Kind, text: str) -> Part:
     """The content of an item."""
     if kind == "output_text":
         return {"type": "output_text", "text": text, "annotations": []}
     return {"type": "refusal", "refusal": text} if kind == "refusal" else {"type": "summary_text", "text": text}
 
 
-def call_item(item_id: str | None, call_id: str, name: str, arguments: str, status: str = "completed") -> Item:
+def call_item(item_id: str | None, call_id: str, name: str, arguments: str, status: Status = "completed") -> Item:
     """An item of a tool call."""
-    called = {"call_id": call_id, "name": name, "arguments": arguments}
-    return {"id": item_id, "type": "function_call", **called, "status": status}
+    return {
+        "id": item_id,
+        "type": "function_call",
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+        "status": status,
+    }
 
 
 def mcp_item(
     item_id: str, server: str, name: str, arguments: str = "", result: ToolMessage | None = None, *, ended: bool = False
 ) -> Item:
     """An item of a tool call that the server has made, and of its result."""
-    status = "in_progress" if not ended else "incomplete"
+    status: Status = "in_progress" if not ended else "incomplete"
     output = error = None
     if result is not None and result.status == "error":
-        status, error = "failed", unicode(words_of(result))
+        status, error = "failed", as_unicode(visible_text(result))
     elif result is not None:
-        status, output = "completed", unicode(words_of(result))
-    called = {"server_label": server, "name": name, "arguments": arguments, "approval_request_id": None}
-    return {"id": item_id, "type": "mcp_call", **called, "output": output, "error": error, "status": status}
+        status, output = "completed", as_unicode(visible_text(result))
+    return {
+        "id": item_id,
+        "type": "mcp_call",
+        "server_label": server,
+        "name": name,
+        "arguments": arguments,
+        "approval_request_id": None,
+        "output": output,
+        "error": error,
+        "status": status,
+    }
 
 
 def result_item(item_id: str | None, result: ToolMessage) -> Item:
     """An item of a tool's result; one that failed is incomplete."""
-    status = "incomplete" if result.status == "error" else "completed"
-    output = {"call_id": result.tool_call_id, "output": unicode(words_of(result))}
-    return {"id": item_id, "type": "function_call_output", **output, "status": status}
+    return {
+        "id": item_id,
+        "type": "function_call_output",
+        "call_id": result.tool_call_id,
+        "output": as_unicode(visible_text(result)),
+        "status": "incomplete" if result.status == "error" else "completed",
+    }
 
 
-def unicode(text: str) -> str:
+def as_unicode(text: str) -> str:
     """Text that can be sent: half of a character (a lone surrogate) becomes a question mark."""
     return str(text) if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""A message of the assistant while it is being said, put together from its chunks as LangChain does it."""
+"""A message of the assistant while it streams, put together from its chunks as LangChain does it. Pure."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-from stateful_agent.responses.items import Kind, item_id, unicode
+from stateful_agent.responses.items import as_unicode, item_id
+from stateful_agent.responses.types import Kind
 
 RUN, OWN = "lc_run-", "lc_"
 """How ids begin that LangChain has made, for a run of a model or otherwise: a provider's goes before them."""
@@ -23,24 +24,24 @@ class MessageStream:
         self.usage: UsageMetadata | None = None
         self.calls: list[Call] = []
         self.after_calls: list[tuple[Kind, str]] = []
-        """What is said while a call is open."""
+        """Content that comes while a call is open."""
         self._items: list[str] = []
 
     def add(self, message: AIMessage) -> None:
-        """Take in all of a chunk but its words."""
+        """Take in all of a chunk but its content."""
         if message.id != self.id:
             self.run = self.run or run_of(message)
             self.id = min((known for known in (self.id, message.id) if known), key=_rank, default=None)
-        for piece in _pieces(message):
-            call = next((call for call in self.calls if call.goes_on_with(piece)), None)
+        for chunk in _call_chunks(message):
+            call = next((call for call in self.calls if call.continues_with(chunk)), None)
             if call is None:
-                self.calls.append(call := Call(index=piece.get("index")))
-            call.add(piece)
+                self.calls.append(call := Call(index=chunk.get("index")))
+            call.add(chunk)
         if message.usage_metadata:
             self.usage = add_usage(self.usage, message.usage_metadata)
 
-    def is_by(self, message: BaseMessage, step: str) -> bool:
-        """Whether a chunk goes on with this message: a step may ask two models at once."""
+    def continues_with(self, message: BaseMessage, step: str) -> bool:
+        """Whether a chunk is of this message: a step may ask two models at once."""
         return step == self.step and (self.run is None or run_of(message) in (None, self.run))
 
     def next_id(self, item_type: str) -> str | None:
@@ -59,29 +60,29 @@ class Call:
         self.is_open = False
         self._index = index
         self._arguments: list[str] = []
-        self._told = 0
+        self._emitted = 0
 
     @property
     def is_known(self) -> bool:
         """Whether it is known what is called, if not yet with which arguments."""
         return bool(self.name and self.call_id)
 
-    def goes_on_with(self, piece: Any) -> bool:
-        """Whether a piece is of this call."""
-        is_its_own = self._index is not None and piece.get("index") == self._index
-        return is_its_own and piece.get("id") in (None, "", self.call_id)
+    def continues_with(self, chunk: Any) -> bool:
+        """Whether a chunk is of this call."""
+        is_its_own = self._index is not None and chunk.get("index") == self._index
+        return is_its_own and chunk.get("id") in (None, "", self.call_id)
 
-    def add(self, piece: Any) -> None:
-        """Take in a piece."""
-        self.name = self.name or piece.get("name") or ""
-        self.call_id = self.call_id or piece.get("id") or ""
-        if piece.get("args"):
-            self._arguments.append(unicode(piece["args"]))
+    def add(self, chunk: Any) -> None:
+        """Take in a chunk."""
+        self.name = self.name or chunk.get("name") or ""
+        self.call_id = self.call_id or chunk.get("id") or ""
+        if chunk.get("args"):
+            self._arguments.append(as_unicode(chunk["args"]))
 
-    def untold(self) -> str:
-        """The arguments that are new since it was last asked."""
-        new = "".join(self._arguments[self._told :])
-        self._told = len(self._arguments)
+    def new_arguments(self) -> str:
+        """The arguments that have come since it was last asked."""
+        new = "".join(self._arguments[self._emitted :])
+        self._emitted = len(self._arguments)
         return new
 
     def finished(self) -> tuple[str, bool]:
@@ -96,11 +97,11 @@ class Call:
 
 def calls_in(message: AIMessage) -> list[Call]:
     """The calls of a whole message."""
-    speech = MessageStream("")
-    speech.add(message)
-    for n, call in enumerate(speech.calls):
+    stream = MessageStream("")
+    stream.add(message)
+    for n, call in enumerate(stream.calls):
         call.item_id = item_id(message.id, "function_call", n) or ""
-    return speech.calls
+    return stream.calls
 
 
 def run_of(message: BaseMessage) -> str | None:
@@ -112,7 +113,7 @@ def _rank(message_id: str) -> int:
     return 1 if message_id.startswith(RUN) else 2 if message_id.startswith(OWN) else 0
 
 
-def _pieces(message: AIMessage) -> Iterator[Any]:
+def _call_chunks(message: AIMessage) -> Iterator[Any]:
     if isinstance(message, AIMessageChunk):
         yield from message.tool_call_chunks
     else:

@@ -59,12 +59,12 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
     return messages
 
 
-def to_items(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+def to_items(messages: Sequence[BaseMessage]) -> list[Any]:
     """The reverse: each message as one item, or as several (see `items`); `message_id` says which belong together."""
     return [item | {"message_id": message.id} for message in messages for item in _items(message)]
 
 
-def _items(message: BaseMessage) -> Iterator[dict[str, Any]]:
+def _items(message: BaseMessage) -> Iterator[Any]:
     if isinstance(message, ToolMessage):
         yield result_item(message.id, message)
     elif isinstance(message, AIMessage):

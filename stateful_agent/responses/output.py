@@ -1,16 +1,15 @@
-"""The output of a response as the events that tell it, item by item.
+"""The output of a response, item by item, and the events about it. Pure.
 
 https://platform.openai.com/docs/api-reference/responses-streaming. Each item is opened, filled and closed before
 the next one opens; its id and its index are the same in every event about it.
 """
 
-from typing import Any
+from typing import cast
 
 from langchain_core.messages import ToolMessage
 
-from stateful_agent.responses.items import Item, Kind, call_item, mcp_item, part, result_item, said_item, unicode
-
-Event = dict[str, Any]
+from stateful_agent.responses.items import as_unicode, call_item, mcp_item, part, result_item, text_item
+from stateful_agent.responses.types import Event, Item, Kind
 
 NAMES: dict[Kind, tuple[str, str, str, str]] = {
     "output_text": ("response.content_part", "response.output_text", "content_index", "text"),
@@ -23,8 +22,8 @@ NAMES: dict[Kind, tuple[str, str, str, str]] = {
 class Output:
     """The items of a response so far, and the events about them.
 
-    Events that say that something is done are held back, with all that follow, until `stored`: a client that was told
-    so may go away. Thoughts are not worth that.
+    Events that something is done are held back, with all that follow, until `stored`: a client that has them may go
+    away. Reasoning is not worth that.
     """
 
     def __init__(self, response_id: str) -> None:
@@ -33,15 +32,16 @@ class Output:
         """The events to send before the first of an item."""
         self.held: list[Event] = []
         self._response_id = response_id
-        self._said: list[Event] = []
+        self._ready: list[Event] = []
         self._sequence_number = 0
         self._ids: set[str] = set()
         self._kind: Kind | None = None
-        """Of the text that is open, if any; what it has said, and the event that says more."""
         self._text: list[str] = []
+        """The text that is open, so far."""
         self._delta: Event = {}
+        """The event that adds to it, without the addition."""
 
-    # -- Text, thoughts and refusals -------------------------------------------------------------------------------
+    # -- Text, reasoning and refusals ------------------------------------------------------------------------------
 
     @property
     def kind(self) -> Kind | None:
@@ -51,15 +51,17 @@ class Output:
     def begin_text(self, kind: Kind, item_id: str | None) -> None:
         """Open an item for text of a kind."""
         part_event, text_event, index, _ = NAMES[kind]
-        item = said_item(self._unique(item_id), kind, "") | {"status": "in_progress"}
-        self._added(item | {"content" if "content" in item else "summary": []})
-        place = {"item_id": item["id"], "output_index": len(self.items), index: 0}
-        self.send({"type": f"{part_event}.added", **place, "part": part(kind, "")})
-        self._kind, self._delta = kind, {"type": f"{text_event}.delta", **place}
+        item = text_item(self._unique(item_id), kind, "")
+        empty = {"status": "in_progress", "content" if "content" in item else "summary": []}
+        self._added(cast(Item, item | empty))
+        about = {"item_id": item["id"], "output_index": len(self.items), index: 0}
+        self.send({"type": f"{part_event}.added", **about, "part": part(kind, "")})
+        self._kind, self._delta = kind, {"type": f"{text_event}.delta", **about}
 
-    def say(self, text: str) -> None:
-        """Say more of the text that is open."""
-        text = unicode(text)
+    def add_text(self, text: str) -> None:
+        """Add to the text that is open."""
+        if not text.isascii():
+            text = as_unicode(text)
         self._text.append(text)
         self.send({**self._delta, "delta": text})
 
@@ -69,11 +71,11 @@ class Output:
             return
         part_event, text_event, index, field = NAMES[self._kind]
         text = "".join(self._text)
-        place = {name: self._delta[name] for name in ("item_id", "output_index", index)}
+        about = {name: self._delta[name] for name in ("item_id", "output_index", index)}
         holds = self._kind != "reasoning"
-        self.send({"type": f"{text_event}.done", **place, field: text}, holds=holds)
-        self.send({"type": f"{part_event}.done", **place, "part": part(self._kind, text)}, holds=holds)
-        self._done(said_item(place["item_id"], self._kind, text), holds=holds)
+        self.send({"type": f"{text_event}.done", **about, field: text}, holds=holds)
+        self.send({"type": f"{part_event}.done", **about, "part": part(self._kind, text)}, holds=holds)
+        self._done(text_item(about["item_id"], self._kind, text), holds=holds)
         self._kind = None
         self._text.clear()
 
@@ -85,53 +87,55 @@ class Output:
         self._added(item)
         return str(item["id"])
 
-    def arguments(self, item_id: str, new: str, *, item_type: str = "function_call") -> None:
-        """Say more of the arguments of the call that is open."""
+    def add_arguments(self, item_id: str, new: str, *, item_type: str = "function_call") -> None:
+        """Add to the arguments of the call that is open."""
         if new:
-            place = {"item_id": item_id, "output_index": len(self.items)}
-            self.send({"type": f"response.{item_type}_arguments.delta", **place, "delta": new})
+            about = {"item_id": item_id, "output_index": len(self.items)}
+            self.send({"type": f"response.{item_type}_arguments.delta", **about, "delta": new})
 
     def end_call(self, item_id: str, call_id: str, name: str, arguments: str, *, is_complete: bool) -> None:
         """Close the call that is open."""
         self._arguments_done("function_call", item_id, arguments)
         self._done(call_item(item_id, call_id, name, arguments, "completed" if is_complete else "incomplete"))
 
-    def result(self, result: ToolMessage) -> None:
-        """Tell a tool's result."""
+    def add_result(self, result: ToolMessage) -> None:
+        """Add a tool's result."""
         item = result_item(self._unique(result.id), result)
         self._added(item)
         self._done(item)
 
-    def mcp_call(self, item_id: str | None, server: str, name: str, arguments: str, result: ToolMessage | None) -> None:
-        """Tell a call and its result, if it has one, as one item."""
+    def add_mcp_call(
+        self, item_id: str | None, server: str, name: str, arguments: str, result: ToolMessage | None
+    ) -> None:
+        """Add a call and its result, if it has one, as one item."""
         unique = self._unique(item_id)
-        place = {"item_id": unique, "output_index": len(self.items)}
+        about = {"item_id": unique, "output_index": len(self.items)}
         self._added(mcp_item(unique, server, name))
-        self.send({"type": "response.mcp_call.in_progress", **place})
-        self.arguments(unique, arguments, item_type="mcp_call")
+        self.send({"type": "response.mcp_call.in_progress", **about})
+        self.add_arguments(unique, arguments, item_type="mcp_call")
         self._arguments_done("mcp_call", unique, arguments)
         item = mcp_item(unique, server, name, arguments, result, ended=True)
         if result is not None:
-            self.send({"type": f"response.mcp_call.{item['status']}", **place})
+            self.send({"type": f"response.mcp_call.{item['status']}", **about})
         self._done(item)
 
     def _arguments_done(self, item_type: str, item_id: str, arguments: str) -> None:
-        place = {"item_id": item_id, "output_index": len(self.items)}
-        self.send({"type": f"response.{item_type}_arguments.done", **place, "arguments": arguments}, holds=True)
+        about = {"item_id": item_id, "output_index": len(self.items)}
+        self.send({"type": f"response.{item_type}_arguments.done", **about, "arguments": arguments}, holds=True)
 
     # -- Events ----------------------------------------------------------------------------------------------------
 
-    def now(self) -> list[Event]:
+    def ready(self) -> list[Event]:
         """The events that may be sent now."""
-        said, self._said = self._said, []
-        return said
+        ready, self._ready = self._ready, []
+        return ready
 
     def stored(self) -> list[Event]:
-        """The same once all that was told is on disk."""
+        """The same once all that they are about is on disk."""
         held, self.held = self.held, []
         for event in held:
             self.send(event)
-        return self.now()
+        return self.ready()
 
     def begin(self) -> None:
         """Send what comes before the first item, if that has not been sent."""
@@ -146,7 +150,7 @@ class Output:
         else:
             event["sequence_number"] = self._sequence_number
             self._sequence_number += 1
-            self._said.append(event)
+            self._ready.append(event)
 
     def _added(self, item: Item) -> None:
         self.begin()

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 
-from stateful_agent.responses.items import words_of
+from stateful_agent.responses.items import visible_text
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Continuation:
 
 
 @dataclass
-class _Said:
+class _Entry:
     """A user's message, or all that the assistant says in answer to it."""
 
     role: str
@@ -32,20 +32,20 @@ class _Said:
 
 
 def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -> Continuation:
-    """What is new in `request`, said on a thread that holds `thread`.
+    """What is new in `request`, sent on a thread that holds `thread`.
 
-    A request is a transcript if there is something of the assistant's in it. What follows that is always new: who
-    says the same thing twice is heard twice. What is up to there is compared with the thread by what was said (tool
-    calls and that they have results count if the request has any: many clients leave results out, others make them
-    up), from wherever in the thread it begins, so that a client may send the last part only. If the thread ends with
-    it, it is left out. If the two are alike and then differ, the request departs from the thread before the user's
-    message that leads to the difference; before the first one, if only what comes later is alike. If nothing is
-    alike, all of it is new.
+    A request is a transcript if it holds a message of the assistant's. What follows the last of these is always new:
+    a user may send the same text twice. What is up to there is compared with the thread by its text (tool calls, and
+    that they have results, count if the request has any: many clients leave results out, others make them up), from
+    wherever in the thread it begins, so that a client may send the last part only. If the thread ends with it, it is
+    left out. If the two are alike and then differ, the request departs from the thread before the user's message that
+    leads to the difference; before the first one, if only what comes later is alike. If nothing is alike, all of it is
+    new.
     """
     end = max((n + 1 for n, message in enumerate(request) if not isinstance(message, HumanMessage)), default=0)
     with_tools = any(isinstance(message, ToolMessage) for message in request)
-    theirs = _said(request[:end], with_tools)
-    ours = _said(thread, with_tools) if theirs else []
+    theirs = _entries(request[:end], with_tools)
+    ours = _entries(thread, with_tools) if theirs else []
     if not ours or not theirs:
         return Continuation(list(request))
 
@@ -53,18 +53,18 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
     if alike == 0:
         departs = set(_texts(ours)) & set(_texts(theirs))
         return Continuation(list(request), after=0 if departs else None)
-    place = begin + alike
-    if place == len(ours):
+    position = begin + alike
+    if position == len(ours):
         if alike == len(theirs):
             return Continuation(list(request[end:]))
         new = list(request[theirs[alike].start :])
         if theirs[alike].start == theirs[alike - 1].start:  # its words are there already, its calls are not
             new[0] = new[0].model_copy(update={"content": ""})
         return Continuation(new)
-    while place > begin and ours[place].role != "user":
-        place -= 1
-    resumes = theirs[place - begin].start if place - begin < len(theirs) else end
-    return Continuation(list(request[resumes:]), after=ours[place].start)
+    while position > begin and ours[position].role != "user":
+        position -= 1
+    resumes = theirs[position - begin].start if position - begin < len(theirs) else end
+    return Continuation(list(request[resumes:]), after=ours[position].start)
 
 
 def _alignment(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> tuple[int, int]:
@@ -79,22 +79,22 @@ def _alignment(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> tu
     return best
 
 
-def _said(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Said]:
-    said: list[_Said] = []
+def _entries(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Entry]:
+    entries: list[_Entry] = []
     for n, message in enumerate(messages):
         if isinstance(message, HumanMessage):
-            said.append(_Said("user", _canonical(message), n))
+            entries.append(_Entry("user", _canonical(message), n))
         elif isinstance(message, ToolMessage) and with_tools:
-            said.append(_Said("tool", message.tool_call_id, n))
+            entries.append(_Entry("tool", message.tool_call_id, n))
         elif isinstance(message, AIMessage):
-            if words_of(message):
-                if said and said[-1].role == "assistant":
-                    said[-1].text += _canonical(message)
+            if visible_text(message):
+                if entries and entries[-1].role == "assistant":
+                    entries[-1].text += _canonical(message)
                 else:
-                    said.append(_Said("assistant", _canonical(message), n))
+                    entries.append(_Entry("assistant", _canonical(message), n))
             if message.tool_calls and with_tools:
-                said.append(_Said("call", json.dumps(message.tool_calls, sort_keys=True), n))
-    return said
+                entries.append(_Entry("call", json.dumps(message.tool_calls, sort_keys=True), n))
+    return entries
 
 
 def _canonical(message: BaseMessage) -> str:
@@ -104,8 +104,8 @@ def _canonical(message: BaseMessage) -> str:
     others: list[dict[str, Any]] = []
     if isinstance(message, HumanMessage):  # an assistant's are its thoughts and calls, which clients leave out
         others = [part for part in message.content if isinstance(part, dict) and part.get("type") != "text"]
-    return "".join(words_of(message).split()) + (json.dumps(others, sort_keys=True) if others else "")
+    return "".join(visible_text(message).split()) + (json.dumps(others, sort_keys=True) if others else "")
 
 
-def _texts(said: Sequence[_Said]) -> list[tuple[str, str]]:
-    return [(one.role, one.text) for one in said]
+def _texts(entries: Sequence[_Entry]) -> list[tuple[str, str]]:
+    return [(one.role, one.text) for one in entries]

@@ -22,7 +22,7 @@ from stateful_agent.database.statements import statements
 from stateful_agent.errors import AgentError, ResponseNotFound
 from stateful_agent.event_loop import AgentLoop
 from stateful_agent.identity import User, owner_parameters
-from stateful_agent.responses.output import Event
+from stateful_agent.responses.types import Event
 from stateful_agent.runs.run import Run
 
 logger = logging.getLogger(__name__)

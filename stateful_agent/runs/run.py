@@ -8,7 +8,7 @@ from datetime import datetime
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of, typed
 from stateful_agent.responses.events import empty_response, error_event
-from stateful_agent.responses.output import Event
+from stateful_agent.responses.types import Event
 
 
 class Run:

@@ -20,8 +20,8 @@ from stateful_agent.errors import (
 )
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import error_event
-from stateful_agent.responses.output import Event
 from stateful_agent.responses.request import ResponsesRequest
+from stateful_agent.responses.types import Event
 from stateful_agent.runs.event_log import HEARTBEAT_SECONDS, EventLog, StoredRun
 from stateful_agent.runs.run import Run, response_from
 

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from stateful_agent.errors import ShuttingDown, typed
 from stateful_agent.responses.events import error_event
-from stateful_agent.responses.output import Event
+from stateful_agent.responses.types import Event
 
 
 def event_stream(first: list[Event], rest: AsyncIterator[list[Event]]) -> StreamingResponse:

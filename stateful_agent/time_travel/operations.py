@@ -51,6 +51,10 @@ class TimeTravel:
     store: CheckpointStore
     loop: AgentLoop
     user: User | None
+    """Whom the agent acts for."""
+
+    attempt: Attempt | None
+    """The request that an operation is done for: a retry of it must not edit a second time."""
 
     # -- One thread ------------------------------------------------------------------------------------------------
 
@@ -138,7 +142,8 @@ class TimeTravel:
         if not messages and not removed:
             raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
         graph, saver = await self.store.graph_with_saver()
-        async with saver.lease(thread_id, checkpoint_id, self._identified(), Attempt.unrecorded()):
+        attempt = self.attempt or Attempt.unrecorded()
+        async with saver.lease(thread_id, checkpoint_id, self._identified(), attempt):
             return await edit(graph, saver, messages, removed, as_node)
 
     update_checkpoint_state = blocking(aupdate_checkpoint_state)

@@ -12,12 +12,11 @@ from well_formed import kinds, output, well_formed
 
 from stateful_agent.errors import ThreadNotFound
 from stateful_agent.responses.events import ResponseEvents, error_event
-from stateful_agent.responses.items import ToolItems
 from stateful_agent.responses.messages import to_items
-from stateful_agent.responses.output import Event
+from stateful_agent.responses.types import CustomOutputs, Event, ToolItems
 
 CALL = ToolCall(name="search", args={"q": "x"}, id="c1", type="tool_call")
-OUTPUTS = {"thread_id": "t", "checkpoint_id": "c"}
+OUTPUTS: CustomOutputs = {"thread_id": "t", "checkpoint_id": "c"}
 
 
 def chunk(content: Any, message_id: str | None = "m1", last: bool = False, **fields: Any) -> AIMessageChunk:
@@ -62,10 +61,10 @@ class TestText:
         events = ResponseEvents("resp_1", 1, "m")
         told = [*events.feed(chunk("Hello"), "s"), *events.feed(chunk("", last=True), "s")]
         assert kinds(told)[-1] == "output_text.delta"
-        assert events.waits
-        assert not events.goes_on
+        assert events.has_held
+        assert not events.turn_goes_on
         assert kinds(events.stored()) == ["output_text.done", "content_part.done", "output_item.done"]
-        assert not events.waits
+        assert not events.has_held
 
     def test_nothing_said(self) -> None:
         events = tell((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))

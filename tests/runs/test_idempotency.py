@@ -191,24 +191,37 @@ class TestRetries:
 
 
 class TestTheSameAtOnce:
-    def test_it_joins_the_turn_that_runs(self, urls: list[str], model: Scripted, go_on: Event) -> None:
+    def test_retries_join_the_turn_that_runs(self, urls: list[str], model: Scripted, go_on: Event) -> None:
         with ThreadPoolExecutor(4) as callers:
-            answers = callers.map(post, [*urls, *urls])
+            first = callers.submit(post, urls[0])
             eventually(lambda: model.heard)
+            retries = [callers.submit(post, url, headers=retried()) for url in (*urls, urls[0])]
             time.sleep(1)  # all of them arrive
             go_on.set()
-        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert {answer.result().json()["id"] for answer in retries} == {first.result().json()["id"]}
         assert len(model.heard) == 1
 
-    def test_it_joins_the_one_that_runs_and_none_that_waits_in_vain(
+    def test_what_is_not_known_to_be_a_retry_is_another_turn(
+        self, urls: list[str], model: Scripted, go_on: Event
+    ) -> None:
+        with ThreadPoolExecutor(2) as callers:
+            first = callers.submit(post, urls[0])
+            eventually(lambda: model.heard)
+            second = callers.submit(post, urls[1])
+            time.sleep(0.5)  # it arrives
+            go_on.set()
+        assert first.result().json()["id"] != second.result().json()["id"]
+        assert questions(urls[0]) == ["hi", "hi"]
+
+    def test_a_retry_joins_the_one_that_runs_and_none_that_waits_in_vain(
         self, urls: list[str], model: Scripted, database: str
     ) -> None:
         model.words = ("a", Event().is_set)
 
-        def id_at(url: str) -> Any:
+        def id_at(url: str, **more: Any) -> Any:
             client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-            place = {"custom_inputs": {"thread_id": "t"}}
-            stream: Any = client.responses.create(model="m", input="hi", stream=True, extra_body=place)
+            ref = {"custom_inputs": {"thread_id": "t"}}
+            stream: Any = client.responses.create(model="m", input="hi", stream=True, extra_body=ref, **more)
             return next(stream).response.id
 
         first = id_at(urls[0])
@@ -219,7 +232,7 @@ class TestTheSameAtOnce:
             "INSERT INTO agent_waiting (thread_id, holder, waits_until) "
             "SELECT thread_id, holder, now() + interval '1 minute' FROM agent_turns WHERE response_id = 'resp_2'",
         )
-        assert id_at(urls[1]) == first
+        assert id_at(urls[1], extra_headers=retried()) == first
 
     def test_other_words_wait_for_their_turn(self, urls: list[str]) -> None:
         with ThreadPoolExecutor(2) as callers:

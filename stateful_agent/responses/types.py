@@ -1,0 +1,78 @@
+"""The shapes of the wire, as OpenAI's Responses API has them. Pure.
+
+https://platform.openai.com/docs/api-reference/responses/object and `/responses-streaming`. Ours beside them are
+`custom_outputs` and, of items that are read back from a thread, `message_id`.
+"""
+
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+Kind: TypeAlias = Literal["reasoning", "output_text", "refusal"]
+"""A kind of the assistant's content."""
+
+ToolItems: TypeAlias = Literal["function_call", "mcp_call", "hidden"]
+"""How an answer shows the calls of the agent's own tools."""
+
+Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
+
+
+class Part(TypedDict):
+    """Content of an item: its text is in `text`, a refusal's in `refusal`."""
+
+    type: str
+    text: NotRequired[str]
+    refusal: NotRequired[str]
+    annotations: NotRequired[list[Any]]
+
+
+class Item(TypedDict):
+    """An item of a conversation: a message, reasoning, a function call or its output, an MCP call."""
+
+    type: str
+    id: str | None
+    status: NotRequired[Status]
+    message_id: NotRequired[str | None]
+    role: NotRequired[str]
+    content: NotRequired[list[Any]]
+    summary: NotRequired[list[Part]]
+    call_id: NotRequired[str]
+    name: NotRequired[str]
+    arguments: NotRequired[str]
+    output: NotRequired[str | None]
+    error: NotRequired[str | None]
+    server_label: NotRequired[str]
+    approval_request_id: NotRequired[str | None]
+
+
+class CustomOutputs(TypedDict, total=False):
+    """Where a turn has left its thread, or the result of an operation."""
+
+    thread_id: str
+    checkpoint_id: str | None
+    parent_checkpoint_id: str
+    result: Any
+
+
+class Usage(TypedDict):
+    """The tokens that a response took."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    output_tokens_details: dict[str, int]
+    total_tokens: int
+
+
+class ErrorFields(TypedDict):
+    """An error, as every client of OpenAI's reads it."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+Event: TypeAlias = dict[str, Any]
+"""An event of a stream: its `type`, its `sequence_number`, and what that type has."""
+
+Response: TypeAlias = dict[str, Any]
+"""A response object."""

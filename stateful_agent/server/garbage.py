@@ -1,0 +1,14 @@
+"""When a serving process looks for garbage."""
+
+import gc
+
+
+def collect_rarely() -> None:
+    """Look for garbage seldom, and never in what is imported already: that would stall every stream, again and again.
+
+    Call it once all is loaded.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 4, 100)  # a hundred turns that begin at once stay below it
+    gc.enable()

@@ -1,0 +1,60 @@
+"""Which signals end a serving process, and how: Ctrl-C, SIGTERM, a closed terminal, a parent that was killed."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end the process at once: uvicorn's handlers would first let it finish its work."""
+    on_int = signal.signal(signal.SIGINT, signal.default_int_handler)
+    on_term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a worker starts with it blocked
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, on_int)
+        signal.signal(signal.SIGTERM, on_term)
+
+
+@contextmanager
+def interrupts_delayed() -> Iterator[None]:
+    """Delays Ctrl-C for the processes that are started here: one that is still starting would print a traceback."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def stop_at_hangup() -> None:
+    """Makes a closed terminal end the process as SIGTERM does, unless `nohup` lets it ignore that."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM))
+
+
+def stop_with_parent() -> None:
+    """Ends a worker whose main process was killed: it would keep the port, and nothing would supervise it."""
+    if parent := multiprocessing.parent_process():
+
+        def watch() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def ignore_repeated_interrupts() -> None:
+    """Lets only the first Ctrl-C count: at the second, uvicorn would leave the database running."""
+    stop: Any = signal.getsignal(signal.SIGINT)
+
+    def stop_once(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stop(number, frame)
+
+    signal.signal(signal.SIGINT, stop_once)

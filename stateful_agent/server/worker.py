@@ -1,0 +1,78 @@
+"""The app of one serving process: the agent is loaded, served, and announced once it answers."""
+
+import gc
+import logging
+import sys
+import traceback
+from multiprocessing.synchronize import Semaphore
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uvicorn.config import STARTUP_FAILURE
+
+from stateful_agent.server.banner import welcome
+from stateful_agent.server.garbage import collect_rarely
+from stateful_agent.server.signals import ended_at_once, ignore_repeated_interrupts, stop_at_hangup, stop_with_parent
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from stateful_agent.agent import LangGraphResponsesAgent
+
+
+def create_worker_app(target: Path, address: str, may_announce: Semaphore, may_complain: Semaphore) -> "ASGIApp":
+    """The app that serves the agent of a Python file or a logged model.
+
+    Of several processes, the first that is ready prints the banner, and the first that fails prints why: each takes
+    its semaphore.
+    """
+    stop_at_hangup()
+    stop_with_parent()
+    gc.disable()  # it would look through all that is imported, again and again
+    with ended_at_once():
+        # Seconds of imports, which the process that only supervises the workers need not wait for.
+        from stateful_agent.server.app import create_app
+        from stateful_agent.server.tracing import delay_tracing, start_tracing
+
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
+        delay_tracing()
+        agent = _load(target, may_complain)
+    collect_rarely()
+
+    def ready() -> None:
+        ignore_repeated_interrupts()
+        start_tracing()
+        if may_announce.acquire(block=False):
+            print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
+
+    return without_traceback(create_app(agent, ready))
+
+
+def _load(target: Path, may_complain: Semaphore) -> "LangGraphResponsesAgent":
+    from stateful_agent.server.loading import CannotLoad, load_agent
+
+    try:
+        return load_agent(target)
+    except Exception as error:
+        if may_complain.acquire(block=False):
+            if isinstance(error, CannotLoad):
+                print(f"The agent cannot be loaded: {error}", file=sys.stderr)
+            else:
+                traceback.print_exc()
+        sys.exit(STARTUP_FAILURE)  # with any other status, uvicorn would start the worker again
+
+
+def without_traceback(app: "ASGIApp") -> "ASGIApp":
+    """The same app, but why it does not start is printed as the message of our error alone."""
+
+    async def served(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def shorten(message: "Message") -> None:
+            if message["type"] == "lifespan.startup.failed":
+                _, is_ours, reason = message["message"].rpartition("\nstateful_agent.errors.")
+                if is_ours:
+                    message["message"] = reason.partition(": ")[2].strip()
+            await send(message)
+
+        await app(scope, receive, shorten if scope["type"] == "lifespan" else send)
+
+    return served
