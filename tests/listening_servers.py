@@ -33,14 +33,14 @@ def served(agent: Any) -> Iterator[str]:
         thread.join()
 
 
-def journal_is_complete(database: str) -> None:
-    """Waits until the journal has the end of every turn that has begun."""
+def event_log_is_complete(database: str) -> None:
+    """Waits until the event log has the end of every turn that has begun."""
     with psycopg.connect(database, autocommit=True) as connection:
         eventually(lambda: value(connection, "SELECT bool_and(status IS NOT NULL) FROM agent_turns"))
 
 
 def answers_are_delivered(database: str) -> None:
-    """Waits until the journal knows of every turn that its answer was heard: that is the last it is told."""
+    """Waits until the event log has of every turn that its answer was delivered: the last that is stored of it."""
     with psycopg.connect(database, autocommit=True) as connection:
         eventually(lambda: value(connection, "SELECT bool_and(is_delivered) FROM agent_turns"))
 

@@ -1,6 +1,7 @@
 """Errors over HTTP: always `{"error": {"message", "type", "code", "param"}}`, so that OpenAI clients raise theirs."""
 
 import asyncio
+import re
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -36,8 +37,10 @@ async def _malformed(_request: Request, error: Exception) -> JSONResponse:
     """The answer to what does not fit a route's declaration, named by the first field that does not."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or "The request's body"
-    return answer(InvalidRequest(f"{field}: {first['msg'].removeprefix('Value error, ')}", param=field))
+    # Between the names of fields, pydantic names the models and types that it tried.
+    path = [part for part in map(str, first["loc"][1:]) if re.fullmatch(r"\d+|[a-z_]+", part)]
+    message = f"{'.'.join(path) or 'The body'}: {first['msg'].removeprefix('Value error, ')}"
+    return answer(InvalidRequest(message, param=path[0] if path else None))
 
 
 async def _no_such_route(_request: Request, error: Exception) -> JSONResponse:
@@ -48,7 +51,7 @@ async def _no_such_route(_request: Request, error: Exception) -> JSONResponse:
 
 
 class Unexpected:
-    """Answers an error that no handler knows. Starlette's own place for it lies outside of what adds CORS headers."""
+    """Answers an error that no handler knows. Starlette's own handler for it runs outside of what adds CORS headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -28,7 +28,7 @@ ERRORS: dict[int | str, Json] = {
     status: {"model": Failure, "description": text}
     for status, text in {
         400: "Malformed, or asks for what cannot be had.",
-        401: "Users are told apart, and the request names none.",
+        401: "Threads belong to users, and the request names none.",
         404: "There is no such thread or checkpoint of this user's.",
         409: "Other turns run on the thread, or it was deleted meanwhile.",
         413: "The body is over the size limit.",

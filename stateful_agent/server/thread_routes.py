@@ -6,28 +6,29 @@ answers hold our names, and beside them LangGraph's (https://docs.langchain.com/
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Depends, Query
 from langchain_core.messages import RemoveMessage, convert_to_messages
-from pydantic import BaseModel, Field, StrictInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 from stateful_agent.agent import LangGraphResponsesAgent
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.messages import to_items, to_messages
-from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.server.json_body import JsonRoute
 from stateful_agent.server.user import NamedUser
 
 Json = dict[str, Any]
-JsonBody = Annotated[Json, Body()]
 
 MOST_BY_OFFSET = 1000
+"""How far LangGraph's `offset` reaches. Our own pages go on from where the last one ended, at any depth."""
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
-class Search(BaseModel):
+class ThreadSearch(BaseModel):
     """Which page of the threads, as LangGraph's client asks for it."""
 
     limit: StrictInt = Field(default=10, ge=1, le=MOST_BY_OFFSET)
-    offset: StrictInt = Field(default=0, ge=0)
+    offset: StrictInt = Field(default=0, ge=0, le=MOST_BY_OFFSET)
     metadata: Any = None
     values: Any = None
     ids: Any = None
@@ -56,8 +57,8 @@ class Configurable(BaseModel):
 class HistoryPage(BaseModel):
     """Which page of a history, as LangGraph's client asks for it."""
 
-    limit: StrictInt = 10
-    before: str | Checkpoint | Configurable | None = None
+    limit: StrictInt = Field(default=10, ge=1, le=1000)
+    before: Checkpoint | Configurable | str | None = None
     metadata: Any = None
     checkpoint: Any = None
 
@@ -81,6 +82,41 @@ class AtCheckpoint(BaseModel):
     checkpoint: Checkpoint
 
 
+class Values(BaseModel):
+    """LangGraph's update of a state. Of its keys, `messages` can be edited."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[Json] | Json
+
+
+class Edit(BaseModel):
+    """An edit: in our form, or in LangGraph's, which has `values` instead of messages to add and to remove."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint_id: str | None = None
+    new_messages: list[Json] | None = None
+    remove_messages: list[str] | None = None
+    as_node: str | None = None
+    checkpoint: Checkpoint | None = None
+    values: Values | None = None
+    thread_id: Any = Field(default=None, description="As in the states that this was made from: the path's counts.")
+
+    @property
+    def base_id(self) -> str | None:
+        """The id of the checkpoint to edit."""
+        return self.checkpoint.checkpoint_id if self.checkpoint else self.checkpoint_id
+
+
+class Prune(BaseModel):
+    """Which checkpoints to delete."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    older_than_days: float = Field(ge=0, le=100_000, strict=True)
+
+
 def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
     """Routes for the operations of `TimeTravel`, which check their arguments for all callers alike."""
     router = APIRouter(tags=["threads"], route_class=JsonRoute)
@@ -91,12 +127,12 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
     Agent = Annotated[LangGraphResponsesAgent, Depends(acting_agent)]
 
     @router.get("/threads", summary="List threads", description=agent.alist_threads.__doc__)
-    async def list_threads(agent: Agent, limit: int = 10, before: str | None = None) -> list[Json]:
+    async def list_threads(agent: Agent, limit: Limit = 10, before: str | None = None) -> list[Json]:
         # The + of a time zone arrives as a space unless it is quoted.
         return await agent.alist_threads(limit, before and before.replace(" ", "+"))
 
     @router.post("/threads/search", summary="List threads, with limit and offset as LangGraph has them")
-    async def search(agent: Agent, search: Search) -> list[Json]:
+    async def search(agent: Agent, search: ThreadSearch) -> list[Json]:
         if search.limit + search.offset > MOST_BY_OFFSET:
             raise InvalidRequest(
                 f"Only the first {MOST_BY_OFFSET} threads can be reached by offset: use GET /threads.", param="offset"
@@ -105,8 +141,8 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         return [_as_thread(thread) for thread in page[search.offset :]]
 
     @router.post("/threads/prune", summary="Delete old checkpoints", description=agent.aprune.__doc__)
-    async def prune(agent: Agent, body: JsonBody) -> Json:
-        return dict(await agent.aoperate("prune", body))
+    async def prune(agent: Agent, which: Prune) -> Json:
+        return await agent.aprune(which.older_than_days)
 
     @router.post("/threads/{thread_id:path}/copy", summary="Copy a thread", description=agent.acopy_thread.__doc__)
     async def copy(agent: Agent, thread_id: str) -> Json:
@@ -117,7 +153,7 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         summary="List checkpoints",
         description=agent.aget_checkpoint_history.__doc__,
     )
-    async def history(agent: Agent, thread_id: str, limit: int = 10, before: str | None = None) -> list[Json]:
+    async def history(agent: Agent, thread_id: str, limit: Limit = 10, before: str | None = None) -> list[Json]:
         return [_as_state(entry) for entry in await agent.aget_checkpoint_history(thread_id, limit, before)]
 
     @router.post("/threads/{thread_id:path}/history", summary="List checkpoints, asked in LangGraph's form")
@@ -146,16 +182,15 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         return _as_state(await agent.aget_checkpoint_state(thread_id, at.checkpoint.checkpoint_id))
 
     @router.post("/threads/{thread_id:path}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
-    async def update_state(agent: Agent, thread_id: str, body: JsonBody) -> Json:
-        edit = body
-        if "values" in body:
-            checkpoint_id = body.get("checkpoint_id")
-            if body.get("checkpoint") is not None:
-                checkpoint_id = _id_in(body["checkpoint"])
-            if checkpoint_id is None:
+    async def update_state(agent: Agent, thread_id: str, edit: Edit) -> Json:
+        new, removed, checkpoint_id = edit.new_messages, edit.remove_messages, edit.base_id
+        if edit.values:
+            new, removed = _messages_in(edit.values)
+            if checkpoint_id is None:  # LangGraph's client edits the head
                 checkpoint_id = (await agent.aget_checkpoint_state(thread_id))["checkpoint_id"]
-            edit = {"checkpoint_id": checkpoint_id, "as_node": body.get("as_node"), **_as_edit(body["values"])}
-        edited = await agent.aoperate("update_checkpoint_state", edit | {"thread_id": thread_id})
+        if checkpoint_id is None:
+            raise InvalidRequest("An edit needs the checkpoint_id that it starts from.", param="checkpoint_id")
+        edited = await agent.aupdate_checkpoint_state(thread_id, checkpoint_id, new, removed, edit.as_node)
         return edited | {"checkpoint": _checkpoint(thread_id, edited["checkpoint_id"])}
 
     @router.get("/threads/{thread_id:path}", summary="A thread, as LangGraph has it")
@@ -174,13 +209,6 @@ def _checkpoint(thread_id: str, checkpoint_id: str | None) -> Json | None:
     if checkpoint_id is None:
         return None
     return {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
-
-
-def _id_in(checkpoint: Any) -> str:
-    """The id in a checkpoint as LangGraph writes it."""
-    if not isinstance(checkpoint, dict):
-        raise InvalidRequest("checkpoint must be a checkpoint, with its checkpoint_id.", param="checkpoint")
-    return check_id(checkpoint.get("checkpoint_id"), "checkpoint_id")
 
 
 def _as_state(entry: Json) -> Json:
@@ -206,15 +234,12 @@ def _as_thread(thread: Json) -> Json:
     return {**thread, "metadata": {}, "status": status, "values": None, "interrupts": {}}
 
 
-def _as_edit(values: Any) -> Json:
-    """LangGraph's update of `messages` as an edit."""
-    if not isinstance(values, dict) or set(values) != {"messages"}:
-        raise InvalidRequest("values must be an object with messages, and nothing else.", param="values")
-    given = values["messages"] if isinstance(values["messages"], list) else [values["messages"]]
+def _messages_in(values: Values) -> tuple[list[Json], list[str]]:
+    """The messages that LangGraph's update adds or replaces, as Responses items, and the ids of those it removes."""
+    given = values.messages if isinstance(values.messages, list) else [values.messages]
     try:
         messages = convert_to_messages([{"content": ""} | message for message in given])
     except Exception as error:  # whatever LangChain trips over
         raise InvalidRequest("values.messages must be messages as LangChain has them.", param="values") from error
     removed = [str(message.id) for message in messages if isinstance(message, RemoveMessage)]
-    new = to_items([message for message in messages if not isinstance(message, RemoveMessage)])
-    return {"new_messages": new, "remove_messages": removed}
+    return to_items([message for message in messages if not isinstance(message, RemoveMessage)]), removed

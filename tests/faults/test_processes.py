@@ -145,7 +145,7 @@ def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> No
 def test_a_server_that_stops_says_so_to_every_caller(workers: str, logged_model: str, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    model = with_agent(logged_model, ROOT / "tests" / "moody_agent.py", tmp_path)
+    model = with_agent(logged_model, ROOT / "tests" / "commanded_agent.py", tmp_path)
     asked = {"input": "count", "custom_inputs": {"thread_id": "plain"}}
     with serving(model, tmp_path, port, "--workers", workers) as process, ThreadPoolExecutor() as callers:
         plain = callers.submit(httpx.post, f"{url}/responses", json=asked, timeout=20)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from conftest import eventually, http
 from databases import dump, value
-from listening_servers import answers_are_delivered, journal_is_complete, served
+from listening_servers import answers_are_delivered, event_log_is_complete, served
 from scripted import Scripted
 
 from stateful_agent.graph.build import build_graph
@@ -269,7 +269,7 @@ class TestKeeping:
 
     def test_it_goes_with_its_thread_and_into_no_copy(self, here: str, database: str) -> None:
         answer = ask(here)
-        journal_is_complete(database)
+        event_log_is_complete(database)
         http.post(f"{here}/threads/t/copy")
         with psycopg.connect(database, autocommit=True) as connection:
             assert value(connection, "SELECT count(*) FROM agent_turns") == 1
@@ -332,14 +332,14 @@ def test_many_streams_share_the_statements(make_agent: Make, database: str) -> N
     agent = make_agent(build_graph(Scripted(*WORDS * 3, pause=0.1), []))
     with served(agent) as url:
         ask(url, "first")
-        journal_is_complete(database)
-        pool = agent.database._opening.result()
+        event_log_is_complete(database)
+        pool = agent.storage._opening.result()
         asked = pool.get_stats()["requests_num"]
         started = time.monotonic()
         streams = [ask(url, f"t{n}", stream=True) for n in range(20)]
         for stream in streams:
             list(stream)
-        journal_is_complete(database)
+        event_log_is_complete(database)
         statements = pool.get_stats()["requests_num"] - asked
         beats = (time.monotonic() - started) / 0.25
     # A turn asks three times, and a fourth time if the event loop was held up. Each on its own would ask for 10 beats.

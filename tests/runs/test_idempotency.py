@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from conftest import eventually, http, say
 from databases import value
-from listening_servers import Alternating, answers_are_delivered, journal_is_complete, served
+from listening_servers import Alternating, answers_are_delivered, event_log_is_complete, served
 from scripted import Scripted
 from walking import execute
 
@@ -104,7 +104,7 @@ class TestRetries:
         with pytest.raises(httpx.TimeoutException):
             http.post(f"{urls[0]}/responses", json={"input": "hi", "custom_inputs": {"thread_id": "t"}}, timeout=0.5)
         go_on.set()
-        journal_is_complete(database)
+        event_log_is_complete(database)
         assert len(http.get(f"{urls[0]}/threads/t/state").json()["messages"]) == 2
         assert post(urls[1], headers=retried()).status_code == 200
         assert len(model.heard) == 1
@@ -185,7 +185,7 @@ class TestRetries:
         with pytest.raises(httpx.ReadTimeout):
             http.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
         eventually(lambda: len(http.get(f"{urls[0]}/threads/t/history").json()) == 4)
-        journal_is_complete(database)
+        event_log_is_complete(database)
         assert http.post(f"{urls[1]}/responses", json=body, headers=retried()).status_code == 200
         assert len(http.get(f"{urls[0]}/threads/t/history").json()) == 4
 
@@ -277,7 +277,7 @@ class TestKeys:
         key = {"Idempotency-Key": "my key"}
         with ThreadPoolExecutor(4) as callers:
             answers = [answer.json() for answer in callers.map(post, [*urls, *urls], [None] * 4, "x" * 4, [key] * 4)]
-        journal_is_complete(database)
+        event_log_is_complete(database)
         answers += [post(url, None, "x", key).json() for url in urls]
         assert answers == [answers[0]] * 6
         assert len(model.heard) == 1

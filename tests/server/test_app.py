@@ -46,8 +46,8 @@ class TestOpenAIClient:
         assert len(history) == 6
         state = ask(operation="get_checkpoint_state", thread_id="operated")
         asked = {"role": "user", "content": "I'm headed to Oslo!", "id": state["messages"][0]["id"]}
-        place = {"thread_id": "operated", "checkpoint_id": history[1]["checkpoint_id"]}
-        edited = ask(operation="update_checkpoint_state", **place, new_messages=[asked], as_node="__start__")
+        at = {"thread_id": "operated", "checkpoint_id": history[1]["checkpoint_id"]}
+        edited = ask(operation="update_checkpoint_state", **at, new_messages=[asked], as_node="__start__")
         answer = client.responses.create(
             model="m",
             input=[],
@@ -155,14 +155,14 @@ class TestRoutes:
         assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
 
     @pytest.mark.parametrize("form", [None, "", "text/plain", "application/x-www-form-urlencoded", "nonsense"])
-    def test_a_body_must_say_that_it_is_json(self, url: str, form: str | None) -> None:
+    def test_a_body_must_be_declared_as_json(self, url: str, form: str | None) -> None:
         headers = {} if form is None else {"content-type": form}
         answer = http.post(f"{url}/responses", content='{"input": "hello"}', headers=headers)
         assert answer.status_code == 400
         assert "application/json" in answer.json()["error"]["message"]
 
     @pytest.mark.parametrize("form", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"])
-    def test_in_any_of_the_ways_to_say_it(self, url: str, form: str) -> None:
+    def test_in_any_of_the_ways_to_declare_it(self, url: str, form: str) -> None:
         answer = http.post(f"{url}/responses", content='{"input": "hello"}', headers={"content-type": form})
         assert answer.status_code == 200
 

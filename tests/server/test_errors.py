@@ -1,4 +1,4 @@
-"""What a client is told over HTTP when something goes wrong, and whether to try again."""
+"""What a client gets over HTTP when something goes wrong, and whether to try again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ TURN = {"input": "hello", "custom_inputs": {"thread_id": "t"}}
 
 @pytest.fixture
 def serve(make_agent: Callable[..., Any]) -> Iterator[Serve]:
-    """Serves an agent whose model fails as told."""
+    """Serves an agent whose model fails."""
     with ExitStack() as stack:
 
         def serve(failure: Any = None, words: tuple[str, ...] = (), **settings: Any) -> TestClient:
@@ -31,10 +31,10 @@ def serve(make_agent: Callable[..., Any]) -> Iterator[Serve]:
         yield serve
 
 
-def provider_error(kind: Any, status: int, said: str, **headers: str) -> Exception:
+def provider_error(kind: Any, status: int, message: str, **headers: str) -> Exception:
     """What openai's client raises when its server answers like this."""
     response = httpx.Response(status, headers=headers, request=httpx.Request("POST", "https://provider.test/v1"))
-    error: Exception = kind(said, response=response, body={"message": said})
+    error: Exception = kind(message, response=response, body={"message": message})
     return error
 
 
@@ -100,7 +100,7 @@ class TestUnexpected:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "Incorrect API key provided: sk-proj-5ecret-5ecret.",
         "Bad token dapi5ecret5ecret5ecret5ecret",
@@ -108,16 +108,16 @@ class TestUnexpected:
         "No route to https://me:5ecret@provider.test/v1?api_key=5ecret&x=1",
     ],
 )
-def test_what_a_provider_quotes_of_our_credentials_is_left_out(said: str) -> None:
-    error = errors.typed(provider_error(openai.AuthenticationError, 401, said))
+def test_what_a_provider_quotes_of_our_credentials_is_left_out(message: str) -> None:
+    error = errors.typed(provider_error(openai.AuthenticationError, 401, message))
     assert error.status == 502
     assert "5ecret" not in error.message
     assert "***" in error.message
 
 
-def test_what_a_provider_says_of_other_things_is_not() -> None:
-    said = "At most 8192 tokens; ask-me-anything about skateboarding, sk-learn and https://provider.test/v1 at me@x."
-    assert said in errors.typed(provider_error(openai.BadRequestError, 400, said)).message
+def test_what_a_provider_writes_of_other_things_is_not() -> None:
+    message = "At most 8192 tokens; ask-me-anything about skateboarding, sk-learn and https://provider.test/v1 at me@x."
+    assert message in errors.typed(provider_error(openai.BadRequestError, 400, message)).message
 
 
 class TestOrigins:
@@ -148,6 +148,7 @@ class TestOrigins:
                 answer = http.post("/responses", json=body, headers=headers | more)
                 assert answer.status_code == status
                 assert ("access-control-allow-origin" in answer.headers) == allowed
+                assert answer.headers["access-control-expose-headers"] == "Retry-After, x-should-retry"
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/responses", 405)])
@@ -155,3 +156,14 @@ def test_no_such_route(serve: Serve, method: str, path: str, status: int) -> Non
     answer = serve().request(method, path)
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(("trusted", "status"), [("X-User", 200), ("context", 401)])
+def test_a_user_is_named_by_the_trusted_header_alone(serve: Serve, trusted: str, status: int) -> None:
+    """`context` trusts a part of the body, not a header of that name."""
+    http = serve(words=("ok",), trusted_identity=trusted)
+    assert http.get("/threads", headers={trusted: "alice"}).status_code == status
+    assert http.get("/threads", headers={trusted: ""}).status_code == 401
+    assert http.post("/responses", json=TURN, headers={trusted: "alice"}).status_code == status
+    assert http.post("/responses", json=TURN, headers={"X-Other": "alice"}).status_code == 401

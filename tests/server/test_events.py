@@ -26,7 +26,7 @@ def events_of(lines: list[str]) -> list[Any]:
 
 
 def in_any_order(items: list[Any], *without: str) -> list[str]:
-    """Items to be compared: of calls that run at once, whichever ends first is told first."""
+    """Items to be compared: of calls that run at once, whichever ends first is emitted first."""
     return sorted(json.dumps({key: item[key] for key in sorted(item) if key not in without}) for item in items)
 
 
@@ -34,8 +34,8 @@ class TestItems:
     def test_have_the_ids_that_the_thread_shows(self, agent: Any) -> None:
         answer = agent.predict(WEATHER)
         shown = agent.get_checkpoint_state(answer.custom_outputs["thread_id"])["messages"]
-        told = [item.model_dump(exclude_none=True) for item in answer.output]
-        assert in_any_order(told) == in_any_order(shown[1:], "message_id")
+        emitted = [item.model_dump(exclude_none=True) for item in answer.output]
+        assert in_any_order(emitted) == in_any_order(shown[1:], "message_id")
 
     def test_are_the_same_in_json_and_in_a_stream(self, url: str) -> None:
         events = events_of(lines(url, WEATHER))
@@ -53,7 +53,7 @@ class TestItems:
         ],
     )
     @pytest.mark.parametrize("channel", ["custom_inputs", "metadata"])
-    def test_of_tools_are_told_as_the_request_says(
+    def test_of_tools_have_the_form_that_the_request_asks_for(
         self, url: str, tool_items: str, types: list[str], channel: str
     ) -> None:
         body = WEATHER | {channel: {"tool_items": tool_items}}
@@ -63,7 +63,7 @@ class TestItems:
         kinds = [item["type"] for item in state["messages"]]
         assert kinds == ["message", "function_call", "function_call", *["function_call_output"] * 2, "message"]
 
-    def test_there_is_no_other_way_to_tell_them(self, url: str) -> None:
+    def test_there_is_no_other_form(self, url: str) -> None:
         for tool_items in ("mcp", "", 5, ["hidden"]):
             answer = http.post(f"{url}/responses", json=WEATHER | {"custom_inputs": {"tool_items": tool_items}})
             assert answer.status_code == 400
@@ -87,7 +87,7 @@ class TestItems:
 
 
 class TestMetadata:
-    def test_tells_a_client_where_it_is(self, url: str) -> None:
+    def test_names_the_thread_and_the_checkpoint(self, url: str) -> None:
         client = openai.OpenAI(base_url=url, api_key="none")
         first = client.responses.create(model="m", input="I'm headed to SF!", metadata={"team": "a"})
         outputs = (first.model_extra or {})["custom_outputs"]
@@ -100,46 +100,48 @@ class TestMetadata:
 
 
 @pytest.fixture(scope="module")
-def moody(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Where the moody agent is served, and its folder."""
-    port, folder = free_port(), tmp_path_factory.mktemp("moody")
-    model = with_agent(logged_model, ROOT / "tests" / "moody_agent.py", folder)
+def commanded(logged_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Where the commanded agent is served, and its folder."""
+    port, folder = free_port(), tmp_path_factory.mktemp("commanded")
+    model = with_agent(logged_model, ROOT / "tests" / "commanded_agent.py", folder)
     with serving(model, folder, port, KEEP_ALIVE="0.1"):
         yield f"http://127.0.0.1:{port}", folder
 
 
 class TestStream:
-    def test_reasoning(self, moody: tuple[str, Path]) -> None:
-        client = openai.OpenAI(base_url=moody[0], api_key="none")
+    def test_reasoning(self, commanded: tuple[str, Path]) -> None:
+        client = openai.OpenAI(base_url=commanded[0], api_key="none")
         with client.responses.stream(model="m", input="think") as stream:
             final = stream.get_final_response()
         assert [item.type for item in final.output] == ["reasoning", "message"]
         assert final.output_text == "So."
-        told: Any = final
-        state = http.get(f"{moody[0]}/threads/{told.metadata['thread_id']}/state").json()
-        assert [item["id"] for item in state["messages"][1:]] == [item.id for item in told.output]
+        answer: Any = final
+        state = http.get(f"{commanded[0]}/threads/{answer.metadata['thread_id']}/state").json()
+        assert [item["id"] for item in state["messages"][1:]] == [item.id for item in answer.output]
 
-    def test_is_kept_alive_while_the_model_is_silent(self, moody: tuple[str, Path]) -> None:
-        told = lines(moody[0], {"input": "count"})
-        comments = [n for n, line in enumerate(told) if line.startswith(":")]
+    def test_is_kept_alive_while_the_model_is_silent(self, commanded: tuple[str, Path]) -> None:
+        streamed = lines(commanded[0], {"input": "count"})
+        comments = [n for n, line in enumerate(streamed) if line.startswith(":")]
         assert len(comments) >= 10
-        well_formed(events_of(told))
+        well_formed(events_of(streamed))
 
-    def test_an_unexpected_failure_ends_it_with_an_error_that_the_log_explains(self, moody: tuple[str, Path]) -> None:
-        url, folder = moody
-        told = lines(url, {"input": "fail"})
-        assert told[-2:] == ["data: [DONE]", ""]
-        last = events_of(told)[-1]
+    def test_an_unexpected_failure_ends_it_with_an_error_that_the_log_explains(
+        self, commanded: tuple[str, Path]
+    ) -> None:
+        url, folder = commanded
+        streamed = lines(url, {"input": "fail"})
+        assert streamed[-2:] == ["data: [DONE]", ""]
+        last = events_of(streamed)[-1]
         assert last["type"] == "error"
-        assert [event["sequence_number"] for event in events_of(told)] == list(range(len(events_of(told))))
-        assert "5ecret" not in "".join(told)
+        assert [event["sequence_number"] for event in events_of(streamed)] == list(range(len(events_of(streamed))))
+        assert "5ecret" not in "".join(streamed)
         found = re.search(r"error ([0-9a-f]{12})", last["message"])
         assert found
         log = (folder / "server.log").read_text()
         assert "5ecret" in log[log.index(found[1]) :]
 
-    def test_a_failure_raises_in_the_client(self, moody: tuple[str, Path]) -> None:
-        client = openai.OpenAI(base_url=moody[0], api_key="none", max_retries=0)
+    def test_a_failure_raises_in_the_client(self, commanded: tuple[str, Path]) -> None:
+        client = openai.OpenAI(base_url=commanded[0], api_key="none", max_retries=0)
 
         def by_helper() -> None:
             with client.responses.stream(model="m", input="fail") as stream:

@@ -109,6 +109,41 @@ class TestOurs:
         assert refused.status_code == status, refused.text
         assert refused.json()["error"]["message"]
 
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "param"),
+        [
+            ("GET", "/threads?limit=1001", None, "limit"),
+            ("GET", "/threads?before=yesterday", None, "before"),
+            ("GET", "/threads/t/history?limit=0", None, "limit"),
+            ("POST", "/threads/search", {"status": "idle"}, "status"),
+            ("POST", "/threads/t/history", {"before": {"checkpoint_id": 5}}, "before"),
+            ("POST", "/threads/t/state/checkpoint", {}, "checkpoint"),
+            ("POST", "/threads/t/state", {"new_messages": []}, "checkpoint_id"),
+            ("POST", "/threads/t/state", {"checkpoint_id": "x", "nonsense": 1}, "nonsense"),
+            ("POST", "/threads/prune", {"older_than_days": True}, "older_than_days"),
+            ("GET", "/responses/%00", None, "response_id"),
+            ("GET", "/responses/x?stream=true&starting_after=one", None, "starting_after"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, http: httpx.Client, method: str, path: str, body: Any, param: str) -> None:
+        refused = http.request(method, path, json=body)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["param"] == param
+        assert param in refused.json()["error"]["message"]
+
+    def test_the_time_of_a_page_may_have_a_bare_plus(self, http: httpx.Client, thread: str) -> None:
+        updated_at = http.get("/threads").json()[0]["updated_at"]
+        assert "+" in updated_at
+        assert http.get(f"/threads?before={updated_at}").json() == []
+
+    def test_an_edit_may_name_the_thread_of_the_state_that_it_was_made_from(
+        self, http: httpx.Client, thread: str
+    ) -> None:
+        state = http.get(f"/threads/{quoted(thread)}/state").json()
+        edit = {name: state[name] for name in ("thread_id", "checkpoint_id")}
+        edit["new_messages"] = [{"role": "user", "content": "And?"}]
+        assert http.post(f"/threads/{quoted(thread)}/state", json=edit).json()["thread_id"] == thread
+
     def test_they_are_described(self, http: httpx.Client) -> None:
         described = http.get("/openapi.json").json()["paths"]
         assert "newest first" in described["/threads/{thread_id}/history"]["get"]["description"]
@@ -151,8 +186,20 @@ def test_langgraphs_client(url: str, thread: str) -> None:
         await threads.update_state(thread, {"messages": {"role": "user", "content": "x"}}, as_node="model")
         assert (await threads.get_state(thread))["next"] == []
 
+        assert (await threads.get(thread))["status"] == "idle"
+        at: Any = {"configurable": {"checkpoint_id": history[3]["checkpoint_id"]}}
+        assert await threads.get_history(thread, before=at) == history[4:]
+        earlier: Any = await threads.update_state(
+            thread, {"messages": {"role": "user", "content": "x"}}, checkpoint=history[3]["checkpoint"]
+        )
+        edited = await threads.get_state(thread, checkpoint=earlier["checkpoint"])
+        assert edited["parent_checkpoint"] == history[3]["checkpoint"]
+        assert (await threads.get(thread))["status"] == "interrupted"  # the question waits for its answer
+
         copy: Any = await threads.copy(thread)  # type: ignore[func-returns-value]
-        assert len(await threads.get_history(copy["thread_id"], limit=100)) == 8
+        assert len(await threads.get_history(copy["thread_id"], limit=100)) == 9
+        pages = [await threads.search(limit=1, offset=offset) for offset in range(3)]
+        assert [each["thread_id"] for page in pages for each in page] == [copy["thread_id"], thread]
         await threads.delete(thread)
         with pytest.raises(NotFoundError):
             await threads.get_state(thread)

@@ -1,4 +1,4 @@
-"""An agent whose model does what it is told: `think`, `fail` after a word, or else count for 3 seconds."""
+"""An agent whose model does what the message commands: `think`, `fail` after a word, or else count for 3 seconds."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,10 +13,10 @@ from stateful_agent import LangGraphResponsesAgent
 from stateful_agent.graph.build import build_graph
 
 
-class MoodyModel(BaseChatModel):
+class CommandedModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
-        return "moody"
+        return "commanded"
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("The engine is asynchronous")
@@ -24,19 +24,19 @@ class MoodyModel(BaseChatModel):
     async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         match messages[-1].text:
             case "think":
-                yield said([{"type": "reasoning", "reasoning": "Hm."}])
-                yield said([{"type": "text", "text": "So."}])
+                yield chunk([{"type": "reasoning", "reasoning": "Hm."}])
+                yield chunk([{"type": "text", "text": "So."}])
             case "fail":
-                yield said("one")
+                yield chunk("one")
                 raise RuntimeError("5ecret")
             case _:
                 for n in range(10):
-                    yield said(f"{n} ")
+                    yield chunk(f"{n} ")
                     await asyncio.sleep(0.3)
 
 
-def said(content: Any) -> ChatGenerationChunk:
+def chunk(content: Any) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=AIMessageChunk(content=content))
 
 
-set_model(LangGraphResponsesAgent(lambda: build_graph(MoodyModel(), [])))
+set_model(LangGraphResponsesAgent(lambda: build_graph(CommandedModel(), [])))
