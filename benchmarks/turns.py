@@ -71,7 +71,7 @@ async def _early(bench: Bench) -> list[Row]:
 async def _ask_nothing(here: Here) -> None:
     """As many statements as a turn says, which do nothing."""
     for _ in range(2):
-        await fetch(await here.agent.storage.pool(), "SELECT 1", {})
+        await fetch(await here.agent.database.pool(), "SELECT 1", {})
 
 
 async def _fifth_turns(sides: dict[str, Side], times: int) -> dict[str, list[float]]:

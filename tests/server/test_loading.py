@@ -44,7 +44,7 @@ def load(folder: Path, code: str, name: str = "my_agent.py") -> LangGraphRespons
 )
 def test_which_agent_it_is(tmp_path: Path, code: str, name: str) -> None:
     agent = load(tmp_path, f"{HEAD}one, two = (lambda: 'one'), (lambda: 'two')\n{code}\n")
-    assert agent._graph() == name
+    assert agent.store._source() == name
 
 
 @pytest.mark.parametrize(
