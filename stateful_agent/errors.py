@@ -1,7 +1,7 @@
 """Every error a caller can meet: its message, its HTTP status, its code.
 
 Each is an `MlflowException`, so that MLflow's own scoring server answers with the same status. A class's
-docstring is its message, unless the place that raises it can say more.
+docstring is its message, unless whoever raises it knows more.
 """
 
 import logging
@@ -157,7 +157,7 @@ class ResponseNotFound(AgentError):
 
 
 class Cancelled(AgentError):
-    """The response was cancelled. What was said until then stays in the thread as far as it was stored."""
+    """The response was cancelled. What was emitted until then stays in the thread as far as it was stored."""
 
     status = 499
     code = "cancelled"
@@ -251,7 +251,7 @@ class Misconfigured(AgentError):
 
 
 def error_of(fields: dict[str, Any]) -> AgentError:
-    """The error of another request for the same turn, as `as_dict` says it in JSON."""
+    """The error of another request for the same turn, from its `as_dict`."""
     kinds = [AgentError]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -262,10 +262,10 @@ def error_of(fields: dict[str, Any]) -> AgentError:
 
 
 def typed(error: Exception, *, is_stored: bool = False) -> AgentError:
-    """The error that a caller meets when a turn fails with `error`; `is_stored`: after something of it was stored.
+    """The error that a caller gets when a turn fails with `error`; `is_stored`: after something of it was stored.
 
-    A model provider's own message is passed on. Any other failure is logged under an id, and the caller is told
-    no more than that id.
+    A model provider's own message is passed on. Any other failure is logged under an id, and the caller gets no more
+    than that id.
     """
     failure = error if isinstance(error, AgentError) else _failure(error)
     failure.should_retry = failure.should_retry and not is_stored
@@ -301,7 +301,7 @@ SECRETS = re.compile(
 
 
 def _provider_message(error: Exception) -> str:
-    """What the provider said, without the transport's wrapping."""
+    """The provider's own message, without the transport's wrapping."""
     body = getattr(error, "body", None)
-    said = body.get("message") if isinstance(body, dict) else None
-    return SECRETS.sub("***", f"The model provider answered: {said or error}")[:1000]
+    message = body.get("message") if isinstance(body, dict) else None
+    return SECRETS.sub("***", f"The model provider answered: {message or error}")[:1000]

@@ -28,7 +28,7 @@ def identify(named: User | None, context: ChatContext | None, trusted_identity: 
     the request's own, which counts if `trusted_identity` is `context`.
 
     Raises:
-        Unidentified: users are told apart, and nobody has named one.
+        Unidentified: TRUSTED_IDENTITY is set, and nobody has named a user.
         InvalidRequest: the context names one that storage cannot hold.
     """
     if named is not None:

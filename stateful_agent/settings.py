@@ -19,13 +19,13 @@ class Settings(BaseSettings):
     """What the model is told ahead of every conversation, instead of the prompt in `agent.py`."""
 
     tool_timeout: float = Field(default=300.0, gt=0)
-    """Seconds that a tool may take before the model is told that it did not finish."""
+    """Seconds that a tool may take. Then its result is that it did not finish."""
 
     max_steps: int = Field(default=100, ge=1)
-    """Steps of a turn at most. Then it ends, and says so."""
+    """Steps of a turn at most. Then it ends with a message that it took too many."""
 
     tool_items: Literal["function_call", "mcp_call", "hidden"] = "function_call"
-    """How answers tell the agent's own tool calls, unless a request says: as function calls with their outputs, as
+    """How answers show the agent's own tool calls, unless a request chooses: as function calls with their outputs, as
     `mcp_call`, or not at all."""
 
     keep_alive: float = Field(default=15.0, gt=0)
@@ -74,13 +74,14 @@ class Settings(BaseSettings):
     name, `JOURNAL_SECONDS`, is read as well."""
 
     thread_timeout: float = Field(default=60.0, ge=0)
-    """Seconds that a turn waits for those before it on its thread, until it is refused as `thread_busy`."""
+    """Seconds that a turn waits for others on its thread, until it is refused as `thread_busy`."""
 
     trusted_identity: str | None = None
-    """Where a request says whose it is: `context` (its `context.user_id`), or a header, such as `X-Forwarded-User`.
+    """What names the user of a request: `context` (its `context.user_id`), or a header, such as `X-Forwarded-User`.
 
     Then each thread belongs to whoever began it. Name only what the caller cannot set: a header that the proxy in
-    front of the server overwrites, or the context if nobody but trusted programs can call. Unset: nobody is told apart.
+    front of the server overwrites, or the context if nobody but trusted programs can call. Unset: whoever knows a
+    thread's id may use it.
     """
 
     allowed_origins: str | None = None

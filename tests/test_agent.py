@@ -17,7 +17,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from scripted import Scripted
 
 from stateful_agent.graph.build import build_graph
-from stateful_agent.graph.models import OfflineModel
+from stateful_agent.graph.offline_model import OfflineModel
 
 Make = Callable[..., Any]
 

@@ -37,13 +37,10 @@ class Cipher:
         self._number: int | None = None
         self._is_required = settings.encryption_required
         self._key = _key(settings)
+        self.encrypts = self._key is not None
+        """Whether what is written is encrypted."""
         if self._is_required and not self.encrypts:
             raise Misconfigured("ENCRYPTION_REQUIRED needs a key: set LANGGRAPH_AES_KEY.")
-
-    @property
-    def encrypts(self) -> bool:
-        """Whether what is written is encrypted."""
-        return self._key is not None
 
     def for_thread(self, thread_id: str) -> Self:
         """The same for the values of a thread."""

@@ -50,7 +50,7 @@ class TurnSaver(AsyncPostgresSaver):
     def __init__(
         self, pool: Pool, leases: Leases, cache: MessageCache, serializer: Serializer, graph: CompiledGraph
     ) -> None:
-        """`graph` tells what would run next from a checkpoint, which is stored beside it."""
+        """`graph` shows what would run next from a checkpoint, which is stored beside it."""
         super().__init__(pool, serde=serializer)
         self.thread_id = ""
         self.base: CheckpointTuple | None = None

@@ -34,7 +34,8 @@ class Serializer(JsonPlusSerializer):
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """The type and the bytes of a value as they are stored."""
-        return self.cipher.encrypt(*super().dumps_typed(obj))
+        typed = super().dumps_typed(obj)
+        return self.cipher.encrypt(*typed) if self.cipher.encrypts else typed
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """The value that was stored as a type and bytes. Raises what `Cipher.decrypt` does."""

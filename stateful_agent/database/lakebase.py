@@ -63,7 +63,7 @@ async def lakebase_pool(
     try:
         async with asyncio.timeout(timeout):
             pool = (await asyncio.to_thread(_ask_workspace, location, timeout=timeout, **options)).pool
-            # A pool that opens would try until its time is up, and tell nobody but its log what is wrong.
+            # A pool that opens would try until its time is up, and only log what is wrong.
             await (await pool.connection_class.connect(pool.conninfo)).close()
             return pool
     except (ValueError, OSError, RuntimeError) as error:  # all that Databricks' code raises
@@ -72,7 +72,7 @@ async def lakebase_pool(
 
 
 def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
-    """Databricks' pool, made with the address and the user's name that the workspace tells. Blocks."""
+    """Databricks' pool, made with the address and the user's name that the workspace has. Blocks."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
     from databricks_ai_bridge.lakebase import AsyncLakebasePool
@@ -90,7 +90,7 @@ def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> 
 
 
 def typed(error: Exception) -> AgentError:
-    """The error that a caller meets when Databricks' code fails with `error`."""
+    """The error that a caller gets when Databricks' code fails with `error`."""
     from databricks.sdk.errors import BadRequest, NotFound, PermissionDenied, Unauthenticated
 
     if isinstance(error.__cause__ or error, BadRequest | NotFound | PermissionDenied | Unauthenticated | ValueError):

@@ -108,7 +108,7 @@ class Database:
         if lakebase.location_of(self._settings):
             async with await self._closed_pool() as pool, pool.connection() as connection:
                 return await migrations.set_up(connection, schema, role, self._ledgers)
-        # Without a pool, which would tell nobody but its log why the database lets nobody in.
+        # Without a pool, which would only log why the database lets nobody in.
         async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
             return await migrations.set_up(connection, schema, role, self._ledgers)
 
@@ -143,7 +143,7 @@ class Database:
             url = self._settings.database_url.get_secret_value()
         else:
             self._embedded = EmbeddedPostgres(self._settings.agent_data_dir / "postgres")
-            # By this name `close` tells this agent's connections from those of others.
+            # By this name `close` knows this agent's connections from those of others.
             name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
             url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
         return in_schema(url, self._settings.database_schema)

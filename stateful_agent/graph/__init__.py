@@ -1,13 +1,15 @@
 """The built-in agent: a graph of a model step and a tools step, the models it can use, and its tools."""
 
 from stateful_agent.graph.build import CompiledGraph, ModelSettings, build_graph
-from stateful_agent.graph.models import OFFLINE_MODEL, chat_model
+from stateful_agent.graph.models import chat_model
+from stateful_agent.graph.offline_model import OFFLINE_MODEL, OfflineModel
 from stateful_agent.graph.tools import current_time, search_tool
 
 __all__ = [
     "OFFLINE_MODEL",
     "CompiledGraph",
     "ModelSettings",
+    "OfflineModel",
     "build_graph",
     "chat_model",
     "current_time",

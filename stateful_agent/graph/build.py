@@ -53,15 +53,15 @@ def build_graph(
     """
     answering = model.bind_tools(tools) if tools else model
 
-    def asked() -> ModelSettings:
+    def settings() -> ModelSettings:
         return get_runtime(ModelSettings).context or ModelSettings()
 
     def prompt(state: MessagesState) -> list[AnyMessage]:
-        told = "\n\n".join(text for text in (system_prompt, asked().instructions) if text)
-        return [SystemMessage(told), *state["messages"]] if told else state["messages"]
+        instructions = "\n\n".join(text for text in (system_prompt, settings().instructions) if text)
+        return [SystemMessage(instructions), *state["messages"]] if instructions else state["messages"]
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await answering.ainvoke(prompt(state), **asked().sampling())]}
+        return {"messages": [await answering.ainvoke(prompt(state), **settings().sampling())]}
 
     async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         try:
@@ -70,9 +70,9 @@ def build_graph(
         except TimeoutError:
             if not deadline.expired():
                 raise
-            words = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."
+            text = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."
             name, call_id = call.tool_call["name"], str(call.tool_call["id"])
-            return ToolMessage(words, name=name, tool_call_id=call_id, status="error")
+            return ToolMessage(text, name=name, tool_call_id=call_id, status="error")
 
     graph = StateGraph(MessagesState, ModelSettings)
     graph.add_node("model", call_model)

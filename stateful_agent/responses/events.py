@@ -119,7 +119,8 @@ class ResponseEvents:
         if not isinstance(message, AIMessageChunk):
             while self._open is not None and self._open.step == step:  # its model never marked its last chunk
                 self._close(self._open)
-        if self._open is not None and not self._open.continues_with(message, step):
+        stream = self._open
+        if stream and (message.id, step) != (stream.id, stream.step) and not stream.continues_with(message, step):
             # Two stream at once. Clients mix up interleaved items, so one of them waits.
             self._waiting.setdefault((step, run_of(message)), []).append(message)
         elif isinstance(message, AIMessage):
@@ -131,9 +132,11 @@ class ResponseEvents:
         stream = self._open
         if stream is None:
             stream = self._open = MessageStream(step)
-        stream.add(message)
+        calls = getattr(message, "tool_call_chunks", message.tool_calls)
+        if message.id != stream.id or message.usage_metadata or calls:  # most chunks have nothing but text
+            stream.add(message)
         content = message.content
-        if isinstance(content, str) and not message.additional_kwargs:  # most chunks by far
+        if isinstance(content, str) and not message.additional_kwargs:
             if content:
                 self._add_content(stream, "output_text", content)
         else:

@@ -105,7 +105,7 @@ def calls_in(message: AIMessage) -> list[Call]:
 
 
 def run_of(message: BaseMessage) -> str | None:
-    """The model's run that a message is from, as far as its id tells."""
+    """The model's run that a message is from, as far as its id shows."""
     return message.id if message.id is not None and message.id.startswith(RUN) else None
 
 

@@ -13,7 +13,7 @@ from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.items import items_of, result_item
 from stateful_agent.responses.strict_json import read_json
 
-SAID = ("output_text", "input_text", "text", "refusal")
+TEXT_PARTS = ("output_text", "input_text", "text", "refusal")
 LEFT_OUT = ("reasoning", "mcp_call", "mcp_list_tools")
 
 
@@ -37,11 +37,11 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
             if item.get(key) is not None:
                 _string(item, key, param)
         if kind == "message":
-            said, last = _message(item, param), messages[-1] if messages else None
+            message, last = _message(item, param), messages[-1] if messages else None
             if isinstance(last, AIMessage) and last.id is not None and item.get("message_id") == last.id:
-                last.content = text_of(last.content) + text_of(said.content)  # one message, told as several items
+                last.content = text_of(last.content) + text_of(message.content)  # one message, in several items
             else:
-                messages.append(said)
+                messages.append(message)
         elif kind == "function_call":
             called, call_id = _string(item, "name", param), _string(item, "call_id", param)
             call = ToolCall(name=called, args=_arguments(item, param), id=call_id, type="tool_call")
@@ -110,7 +110,7 @@ def unanswered_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
 
 
 def holds_result(value: Any) -> bool:
-    """Whether a tool call's result is said: the value is one, or a list with one in it."""
+    """Whether a value is a tool call's result, or a list with one in it."""
     return any(isinstance(part, ToolMessage) for part in (value if isinstance(value, list) else [value]))
 
 
@@ -184,7 +184,7 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
         return HumanMessage(content if isinstance(content, str) else _parts(content, param), id=item.get("id"))
     if role == "assistant":
         if not (isinstance(content, str) or _is_text(content)):
-            raise InvalidRequest(f"An assistant's content is text: {', '.join(SAID)}.", param=f"{param}.content")
+            raise InvalidRequest(f"An assistant's content is text: {', '.join(TEXT_PARTS)}.", param=f"{param}.content")
         return AIMessage(text_of(content), id=item.get("id"))
     # Stored, it would speak with the operator's voice in all later turns.
     raise InvalidRequest(
@@ -194,12 +194,12 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
 
 
 def _is_text(content: Any) -> bool:
-    return _is_list_of_dicts(content) and all(_is_said(part) for part in content)
+    return _is_list_of_dicts(content) and all(_is_text_part(part) for part in content)
 
 
-def _is_said(part: dict[str, Any]) -> bool:
+def _is_text_part(part: dict[str, Any]) -> bool:
     kind = part.get("type")
-    return isinstance(part.get("refusal" if kind == "refusal" else "text"), str) and kind in SAID
+    return isinstance(part.get("refusal" if kind == "refusal" else "text"), str) and kind in TEXT_PARTS
 
 
 def _parts(content: list[dict[str, Any]], param: str) -> str | list[str | dict[str, Any]]:

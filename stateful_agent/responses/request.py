@@ -1,4 +1,4 @@
-"""What a caller asks for: the body of `POST /responses`, each part of it honoured, harmless, or refused. Pure.
+"""The request: the body of `POST /responses`, each part of it heeded, harmless, or refused. Pure.
 
 https://platform.openai.com/docs/api-reference/responses/create
 """
@@ -95,9 +95,9 @@ def read_request(body: Any) -> ResponsesRequest:
         return ResponsesRequest(**body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        # Between the names of fields, pydantic tells which of its validators failed.
-        place = ".".join(str(part) for part in first["loc"] if re.fullmatch(r"\d+|[a-z_]+", str(part)))
-        raise InvalidRequest(f"{place}: {first['msg'].removeprefix('Value error, ')}", param=place) from error
+        # Between the names of fields, pydantic names those of its validators that failed.
+        field = ".".join(str(part) for part in first["loc"] if re.fullmatch(r"\d+|[a-z_]+", str(part)))
+        raise InvalidRequest(f"{field}: {first['msg'].removeprefix('Value error, ')}", param=field) from error
     except (TypeError, KeyError, AttributeError) as error:  # from within MLflow's validators
         raise InvalidRequest("The request has a field of the wrong type.") from error
 

@@ -58,7 +58,7 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
         if alike == len(theirs):
             return Continuation(list(request[end:]))
         new = list(request[theirs[alike].start :])
-        if theirs[alike].start == theirs[alike - 1].start:  # its words are there already, its calls are not
+        if theirs[alike].start == theirs[alike - 1].start:  # its text is there already, its calls are not
             new[0] = new[0].model_copy(update={"content": ""})
         return Continuation(new)
     while position > begin and ours[position].role != "user":

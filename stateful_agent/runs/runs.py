@@ -149,7 +149,7 @@ class Runs:
 
         Raises:
             ResponseNotFound: there is no such response of the user's, or it is kept no more.
-            Unidentified: users are told apart, and the request does not name one.
+            Unidentified: TRUSTED_IDENTITY is set, and the request names no user.
         """
         # It is read even if the run is in this process: whichever process is asked answers the same.
         stored = await self._log.read(response_id, self._identified(user))

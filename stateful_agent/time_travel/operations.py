@@ -42,8 +42,8 @@ class TimeTravel:
     """The methods of an agent that read, walk, edit and prune its conversations.
 
     Each comes twice: as a coroutine named `a...`, and blocking, for callers from any thread or notebook. What they
-    return is JSON. All of them raise `InvalidRequest` for an argument of the wrong form, `Unidentified` where users are
-    told apart and the agent acts for none, and `StorageUnavailable`.
+    return is JSON. All of them raise `InvalidRequest` for an argument of the wrong form, `Unidentified` where
+    TRUSTED_IDENTITY is set and the agent acts for no user, and `StorageUnavailable`.
     """
 
     settings: Settings

@@ -9,7 +9,8 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from stateful_agent.errors import Misconfigured
-from stateful_agent.graph.models import NOTICE, OfflineModel, chat_model, reply
+from stateful_agent.graph.models import chat_model
+from stateful_agent.graph.offline_model import NOTICE, OfflineModel, reply
 from stateful_agent.graph.tools import current_time, search_tool
 
 CANNOT_COMPARE = "I know of fewer than two temperatures in this conversation, so I cannot compare."

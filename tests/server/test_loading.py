@@ -43,8 +43,9 @@ def load(folder: Path, code: str, name: str = "my_agent.py") -> LangGraphRespons
     ],
 )
 def test_which_agent_it_is(tmp_path: Path, code: str, name: str) -> None:
-    agent = load(tmp_path, f"{HEAD}one, two = (lambda: 'one'), (lambda: 'two')\n{code}\n")
-    assert agent.store._source() == name
+    graphs = "one, two = (build_graph(OfflineModel(), []).compile(name=name) for name in ('one', 'two'))"
+    agent = load(tmp_path, f"{HEAD}from stateful_agent.graph import OfflineModel, build_graph\n{graphs}\n{code}\n")
+    assert agent.answers_from == name
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from walking import Branches, assistant, at, calls, replay, said, say_nothing, u
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph.build import build_graph
-from stateful_agent.graph.models import OfflineModel
+from stateful_agent.graph.offline_model import OfflineModel
 
 Make = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from walking import Branches, at, calls, fork, replay, said, stuck, user, weathe
 
 from stateful_agent.errors import InvalidRequest, ShuttingDown
 from stateful_agent.graph.build import build_graph
-from stateful_agent.graph.models import OfflineModel
+from stateful_agent.graph.offline_model import OfflineModel
 
 Make = Callable[..., Any]
 
