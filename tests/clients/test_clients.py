@@ -237,5 +237,5 @@ def test_readme_shows_the_table(seen: Seen, capsys: pytest.CaptureFixture[str]) 
         print(f"\n\n{table}")
     if not all(map(is_installed, CLIENTS)):
         pytest.skip("some clients are not installed")
-    readme = (ROOT / "README.md").read_text()
-    assert readme.partition("<!-- clients -->\n")[2].partition("<!-- end -->")[0] == table, "paste the table above"
+    page = (ROOT / "docs" / "requests.md").read_text()
+    assert page.partition("<!-- clients -->\n")[2].partition("<!-- end -->")[0] == table, "paste the table above"
