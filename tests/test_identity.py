@@ -71,8 +71,14 @@ class TestContext:
 
     def test_nor_reach_it_by_a_response(self, agent: Any) -> None:
         response = asking(agent, "alice", "I'm headed to SF!")
-        with pytest.raises(CheckpointNotFound):
+        with pytest.raises(CheckpointNotFound) as theirs:
             asking(agent, "bob", "Where am I going?", previous_response_id=response["id"])
+        with pytest.raises(CheckpointNotFound) as nobodys:
+            asking(agent, "bob", "Where am I going?", previous_response_id="resp_unknown")
+        unknown = {
+            key: str(value).replace("resp_unknown", response["id"]) for key, value in nobodys.value.as_dict().items()
+        }
+        assert {key: str(value) for key, value in theirs.value.as_dict().items()} == unknown
 
     def test_lists_and_prunes_leave_others_alone(self, agent: Any) -> None:
         for _ in range(2):

@@ -1,6 +1,7 @@
 """One turn at a time on a thread, in the order of arrival, and no turn is lost. Agents here are as good as processes:
 they share nothing but the database."""
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -319,3 +320,25 @@ def test_a_clock_that_cannot_be_moved_on_is_refused(agent: Any, monkeypatch: pyt
     with pytest.raises(ClockBehind):
         say(agent, "hello again", thread_id="t")
     assert len(said(agent)) == 2
+
+
+def test_a_store_whose_reply_is_lost_while_another_run_takes_the_thread_was_stored_all_the_same(
+    make_agent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement that stores the end of a turn releases the lease. Repeated, it finds that of another run."""
+    agent, other = make_agent(build_graph(Scripted("yes"), [])), make_agent(build_graph(Scripted("no"), []))
+    execute = psycopg.AsyncConnection.execute
+    lost: list[Any] = []
+
+    async def execute_and_lose(connection: Any, query: Any, values: Any = None, **kwargs: Any) -> Any:
+        done = await execute(connection, query, values, **kwargs)
+        if not lost and isinstance(values, dict) and values.get("releases"):
+            lost.append(query)
+            await asyncio.to_thread(say, other, "me too", thread_id="t")
+            raise psycopg.OperationalError("the reply was lost")
+        return done
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute_and_lose)
+    assert say(agent, "hello", thread_id="t")["status"] == "completed"
+    assert lost
+    assert said(agent) == ["hello", "yes ", "me too", "no "]

@@ -141,6 +141,24 @@ class TestRemembered:
         assert heard[-1] == ["one", "ok", "two", "ok", "three"]
         assert said(make_agent(graph)) == ["one", "ok", "two", "ok", "three", "ok"]
 
+    def test_nothing_in_a_message_is_shared_between_two_turns(self, make_agent: Make) -> None:
+        seen = []
+
+        def spoil(state: MessagesState) -> Any:
+            for message in state["messages"]:
+                if "parts" in message.additional_kwargs:
+                    seen.append(message.additional_kwargs["parts"][0]["spoilt"])
+                    message.additional_kwargs["parts"][0]["spoilt"] = True
+            return {"messages": [AIMessage("ok", additional_kwargs={"parts": [{"spoilt": False}]})]}
+
+        graph = StateGraph(MessagesState)
+        graph.add_node("spoil", spoil)
+        graph.add_edge(START, "spoil")
+        agent = make_agent(graph)
+        for text in ("one", "two", "three"):
+            say(agent, text, thread_id="t")
+        assert seen == [False] * 3
+
     def test_what_a_step_changes_in_place_and_says_is_stored(self, make_agent: Make, database: str) -> None:
         def revise(state: MessagesState) -> Any:
             question = state["messages"][0]

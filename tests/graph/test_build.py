@@ -76,6 +76,19 @@ def test_a_tool_that_takes_too_long_becomes_one_too() -> None:
     assert "not finished after 0.1 seconds" in hung.text
 
 
+@tool
+async def times_out() -> str:
+    """Ask somebody who does not answer."""
+    raise TimeoutError("the shop does not answer")
+
+
+def test_a_tools_own_timeout_is_its_error_and_not_that_it_took_too_long() -> None:
+    model = Model(messages=iter([AIMessage("", tool_calls=[call("times_out", 1)]), AIMessage("end")]))
+    agent: Any = build_graph(model, [times_out], tool_timeout=60).compile()
+    result = asyncio.run(agent.ainvoke(GO))["messages"][2]
+    assert (result.status, result.text) == ("error", "Error: the shop does not answer")
+
+
 def test_a_tool_that_does_not_exist_becomes_one_too() -> None:
     messages = messages_of(AIMessage("", tool_calls=[call("missing", 1)]), AIMessage("end"))
     assert messages[2].status == "error"

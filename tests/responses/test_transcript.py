@@ -30,6 +30,9 @@ def said(words: str) -> list[AnyMessage]:
         # Only the end of it.
         ("u1 a1 u2 a2", "u2 a2 u3", "u3", None),
         ("u1 a1 u2 a2", "a2 u3", "u3", None),
+        # An exchange that the thread holds twice: the latest one counts.
+        ("u1 a1 u1 a1", "u1 a1 u2", "u2", None),
+        ("u1 a1 u2 a2 u1 a1 u3 a3", "u1 a1 u4", "u4", 6),
         # It departs.
         ("u1 a1 u2 a2", "u1 a1 u3", "u3", 2),
         ("u1 a1 u2 a2", "u1 a1 u2", "u2", 2),

@@ -1,5 +1,6 @@
 """What was said can be had again, while it is being said and for a while after, from any server on the database."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,8 +17,15 @@ from databases import dump, value
 from listening_servers import answers_are_delivered, event_log_is_complete, served
 from scripted import Scripted
 
+from stateful_agent.database.pool import fetch
 from stateful_agent.graph.build import build_graph
-from stateful_agent.runs.event_log import EVENTS, HEARTBEAT_SECONDS
+from stateful_agent.identity import ALL_USERS
+from stateful_agent.responses.request import read_request
+from stateful_agent.runs import event_log
+from stateful_agent.runs.event_log import EVENTS, HEARTBEAT_SECONDS, EventLog
+from stateful_agent.runs.idempotency import attempt_of
+from stateful_agent.runs.run import Run
+from stateful_agent.runs.runs import Runs
 
 Make = Callable[..., Any]
 
@@ -349,3 +357,55 @@ def test_many_streams_share_the_statements(make_agent: Make, database: str, monk
     heartbeats = (stores[-1] - stores[0]) / HEARTBEAT_SECONDS + 1
     ends = 20
     assert len(stores) <= heartbeats + ends + 1
+
+
+def test_two_statements_at_once_do_not_store_the_same_events_twice(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run is stored beside the heartbeat's statement, and the first of the two may be the slower one."""
+    slow = asyncio.Event()
+    stores: list[Any] = []
+
+    async def first_is_slow(pool: Any, query: Any, values: Any) -> Any:
+        if query == EVENTS["store_events"]:
+            stores.append(query)
+            if len(stores) == 1:
+                await slow.wait()
+        return await fetch(pool, query, values)
+
+    async def store_twice() -> list[int]:
+        log = EventLog(agent.database, agent.store, agent.loop, 3600)
+        attempt = attempt_of({}, {"input": "hi", "custom_inputs": {"thread_id": "t"}}, None)
+        events = [event async for event in agent.aevents({"input": "hi", "custom_inputs": {"thread_id": "t"}}, attempt)]
+        run = Run(attempt)
+        log.running[attempt.response_id] = run
+        monkeypatch.setattr(event_log, "fetch", first_is_slow)
+        run.events = events[:3]
+        first = asyncio.create_task(log.store())
+        await asyncio.sleep(0.1)
+        run.events = events[:5]
+        second = asyncio.create_task(log.store())
+        await asyncio.sleep(0.1)
+        slow.set()
+        await asyncio.gather(first, second)
+        run.events = events
+        await log.store()
+        return [event["sequence_number"] for event in (await log.read(attempt.response_id, ALL_USERS)).events]
+
+    agent.open()
+    numbers = agent.loop.run(store_twice())
+    assert numbers == list(range(len(numbers)))
+
+
+def test_a_stream_that_nobody_reads_to_its_end_is_not_delivered(agent: Any, database: str) -> None:
+    async def left() -> bool:
+        return True
+
+    async def be_answered() -> None:
+        log = EventLog(agent.database, agent.store, agent.loop, 3600)
+        body = {"input": "hi", "custom_inputs": {"thread_id": "t"}}
+        async for _ in Runs(agent, log).stream(read_request(body), attempt_of({}, body, None), None, left):
+            pass
+        await log.store()
+
+    agent.loop.run(be_answered())
+    with psycopg.connect(database) as connection:
+        assert not value(connection, "SELECT is_delivered FROM agent_turns")

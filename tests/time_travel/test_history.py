@@ -92,6 +92,16 @@ class TestLabels:
             *((2, "loop", nodes) for nodes in weather),
         ]
 
+    def test_a_question_that_is_asked_otherwise_is_the_same_turn(self, agent: Any) -> None:
+        """It replaces the input that was pending: the conversation has no turn more."""
+        for text in ("hello", "I'm headed to SF!"):
+            say(agent, text, thread_id="t")
+        pending = next(e for e in agent.get_checkpoint_history("t") if e["next_nodes"] == ["__start__"])
+        say(agent, "I'm headed to Oslo!", thread_id="t", checkpoint_id=pending["checkpoint_id"])
+        assert [branch["turn"] for branch in agent.list_branches("t")] == [2, 2]
+        say(agent, "And now?", thread_id="t")
+        assert agent.get_checkpoint_history("t")[0]["turn"] == 3
+
     def test_of_a_thread_that_another_program_wrote(self, agent: Any, database: str) -> None:
         async def write() -> None:
             async with AsyncPostgresSaver.from_conn_string(database) as saver:
