@@ -25,11 +25,11 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "tracing": served.tracing,
 }
 NOTES = [
-    "All sides run a graph of the same shape on a model that answers at once: a question of "
+    "All designs run a graph of the same shape on a model that answers at once: a question of "
     f"{len(QUESTION)} B, an answer of {len(ANSWER)} B in {TOKENS} tokens. Postgres runs beside them, as it comes, on "
     "the same cores.",
-    "floor: LangGraph with `InMemorySaver`, over HTTP behind Starlette, [floor.py](floor.py); shared saver: with one "
-    "`PostgresSaver(pool)`; the notebooks' design: [notebook.py](notebook.py).",
+    "In memory: LangGraph with `InMemorySaver`, over HTTP behind Starlette, [in_memory.py](in_memory.py); shared "
+    "PostgresSaver: with one `PostgresSaver(pool)`; the published notebooks' design: [notebook.py](notebook.py).",
     "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "
     "its quartiles in brackets.",
     "tracing on: each turn is a trace, sent to a server that takes and forgets it, [tracking.py](tracking.py): "
@@ -44,9 +44,11 @@ def measure(names: Sequence[str], *, quick: bool = False) -> tuple[list[Row], li
         bench = Bench(Path(folder), quick=quick)
         try:
             for name in names:
-                bench.say(name)
+                bench.report(name)
                 for row in MEASUREMENTS[name](bench):
-                    bench.say(f"{row.what}: {row.measured}" + ("" if row.met is None else f"  [{row.goal}: {row.met}]"))
+                    bench.report(
+                        f"{row.what}: {row.measured}" + ("" if row.met is None else f"  [{row.goal}: {row.met}]")
+                    )
                     rows.append(row)
         finally:
             bench.close()

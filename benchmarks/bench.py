@@ -53,7 +53,7 @@ class Bench:
         """How long to do what is worth doing for `n` seconds."""
         return n / 10 if self.quick else n
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Show progress."""
         print(f"  {time.strftime('%H:%M:%S')}  {text}", flush=True)
 
@@ -65,7 +65,7 @@ class Bench:
     @functools.cached_property
     def model(self) -> str:
         """The folder of the logged agent."""
-        self.say("logging the agent")
+        self.report("logging the agent")
         return log_model(f"sqlite:///{self.folder}/mlflow.db", self.folder)
 
     @functools.cached_property

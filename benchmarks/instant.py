@@ -1,6 +1,6 @@
 """The agent that is measured: this project's graph around a model that answers at once, or as slowly as it is told.
 
-The sides that run in this process take the model from here. The server takes the whole file, as a logged model.
+The designs that run in this process take the model from here. The server takes the whole file, as a logged model.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ TEXT_PER_TURN = len(QUESTION) + len(ANSWER)
 
 
 class Instant(BaseChatModel):
-    """A model that says `ANSWER` in `TOKENS` pieces, evenly over so many seconds."""
+    """A model that answers `ANSWER` in `TOKENS` chunks, evenly over so many seconds."""
 
     seconds: float = 0
 
@@ -37,22 +37,22 @@ class Instant(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=AIMessage(ANSWER))])
 
     def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
-        for piece in pieces():
-            yield piece
+        for chunk in chunks():
+            yield chunk
             if self.seconds:
                 time.sleep(self.seconds / TOKENS)
 
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for piece in pieces():
-            yield piece
+        for chunk in chunks():
+            yield chunk
             if self.seconds:
                 await asyncio.sleep(self.seconds / TOKENS)
 
 
-def pieces() -> Iterator[ChatGenerationChunk]:
-    """The answer, piece by piece."""
+def chunks() -> Iterator[ChatGenerationChunk]:
+    """The answer, chunk by chunk."""
     size = len(ANSWER) // TOKENS
     for begin in range(0, len(ANSWER), size):
         yield ChatGenerationChunk(message=AIMessageChunk(content=ANSWER[begin : begin + size]))
@@ -64,7 +64,7 @@ def graph() -> StateGraph[MessagesState, ModelSettings]:
 
 
 def plain_graph() -> StateGraph[MessagesState]:
-    """The same for the sides that are not asynchronous."""
+    """The same for the designs that are not asynchronous."""
     model = _model()
 
     def call_model(state: MessagesState) -> dict[str, Any]:

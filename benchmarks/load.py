@@ -24,8 +24,8 @@ END_OF_HEAD = b"\r\n\r\n"
 
 def http_request(thread_id: str, *, stream: bool = False) -> bytes:
     """A turn on a thread."""
-    said = [{"role": "user", "content": QUESTION}]
-    body = json.dumps({"input": said, "stream": stream, "custom_inputs": {"thread_id": thread_id}}).encode()
+    messages = [{"role": "user", "content": QUESTION}]
+    body = json.dumps({"input": messages, "stream": stream, "custom_inputs": {"thread_id": thread_id}}).encode()
     head = f"POST /responses HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     return head.encode() + END_OF_HEAD + body
 
@@ -107,14 +107,14 @@ async def streams(host: str, port: int, *, count: int, name: str) -> dict[str, A
         await listener.is_closed
         return listener
 
-    heard = await asyncio.gather(*(stream(n) for n in range(count)))
-    firsts = [listener.first - began for listener in heard]
+    listeners = await asyncio.gather(*(stream(n) for n in range(count)))
+    firsts = [listener.first - began for listener in listeners]
     return {
         "streams": count,
-        "completed": sum(listener.is_complete for listener in heard),
+        "completed": sum(listener.is_complete for listener in listeners),
         "first_median": statistics.median(firsts),
         "first_max": max(firsts),
-        "total": max(listener.done for listener in heard) - began,
+        "total": max(listener.done for listener in listeners) - began,
     }
 
 

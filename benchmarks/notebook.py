@@ -48,7 +48,7 @@ class NotebookAgent(ResponsesAgent):
         return ResponsesAgentResponse(output=output, custom_outputs=outputs)
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Generator[ResponsesAgentStreamEvent, None, None]:
-        """Answer, piece by piece."""
+        """Answer, chunk by chunk."""
         custom = request.custom_inputs or {}
         place = {"thread_id": custom.get("thread_id", str(uuid.uuid4()))}
         if "checkpoint_id" in custom:

@@ -1,4 +1,4 @@
-"""The Postgres that a run measures on: an embedded server of its own, a database for each side."""
+"""The Postgres that a run measures on: an embedded server of its own, a database for each design."""
 
 import uuid
 from pathlib import Path

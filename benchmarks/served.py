@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from benchmarks import floor, load, notebook
+from benchmarks import in_memory, load, notebook
 from benchmarks.bench import Bench
+from benchmarks.designs import Notebook
 from benchmarks.report import Row, ratios, spread
 from benchmarks.serving import Served, has_workers, other_served, served
-from benchmarks.sides import Notebook
 
 WORKERS = 2
 CONNECTIONS = 10
@@ -26,11 +26,11 @@ def streams(bench: Bench) -> Iterator[Row]:
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "streams", workers=workers, environment=settings))
         there = stack.enter_context(
-            other_served(floor.__name__, bench.folder / "floor", environment=settings, workers=WORKERS)
+            other_served(in_memory.__name__, bench.folder / "in_memory", environment=settings, workers=WORKERS)
         )
         for all_of_them, times, within in ((200, bench.times(3), 5), (500, 1, 6)):
             count = bench.times(all_of_them)
-            bench.say(f"{count} streams of 3 s at once, here and on the floor, {times} times")
+            bench.report(f"{count} streams of 3 s at once, here and in memory, {times} times")
             seen, least = (_streams(server, count, times) for server in (here, there))
             yield Row(
                 f"{count} simultaneous streams of 3 s, {CONNECTIONS} connections",
@@ -40,7 +40,12 @@ def streams(bench: Bench) -> Iterator[Row]:
                 seen["completed"] == count and seen["total"] < within and seen["first_max"] < 1,
                 seen,
             )
-            yield Row("the same for the floor", _in_words(least), "two workers; no database, no traces", figures=least)
+            yield Row(
+                "the same for LangGraph in memory",
+                _in_words(least),
+                "two workers; no database, no traces",
+                figures=least,
+            )
 
 
 def _streams(server: Served, count: int, times: int) -> dict[str, float]:
@@ -70,23 +75,23 @@ def throughput(bench: Bench) -> Iterator[Row]:
         settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.tracking}
         there, least = (
             stack.enter_context(
-                other_served(side.__name__, bench.folder / side.__name__, environment=settings, workers=WORKERS)
+                other_served(design.__name__, bench.folder / design.__name__, environment=settings, workers=WORKERS)
             )
-            for side in (notebook, floor)
+            for design in (notebook, in_memory)
         )
         rates: dict[Served, list[float]] = {here: [], there: [], least: []}
-        bench.say(f"32 clients for {seconds:.0f} s, three times on each side, in turns")
+        bench.report(f"32 clients for {seconds:.0f} s, three times for each design, in turns")
         for n in range(4):
             for server in rates:
                 _settle(list(rates))
                 for_so_long = ("--seconds", seconds if n else 1, "--name", f"round {n}")
                 rates[server].append(load.run("turns", server.url, *for_so_long)["per_second"])
-    ours, theirs, floors = rates[here][1:], rates[there][1:], rates[least][1:]
+    ours, theirs, in_memory_times = rates[here][1:], rates[there][1:], rates[least][1:]
     times = ratios(ours, theirs)
     yield Row(
         "turns/s of 32 clients over HTTP, to the notebooks' design behind MLflow's `AgentServer` with two workers",
         f"{times}; {statistics.median(ours):.0f} to {statistics.median(theirs):.0f} turns/s",
-        f"{words}; 3 pairs of {seconds:.0f} s, threads of ten turns; tracing on, on both sides",
+        f"{words}; 3 pairs of {seconds:.0f} s, threads of ten turns; tracing on, for both",
         "at least 5 times",
         times.median >= 5,
         {
@@ -95,9 +100,9 @@ def throughput(bench: Bench) -> Iterator[Row]:
             "notebook_per_second": statistics.median(theirs),
         },
     )
-    times, per_second = ratios(floors, theirs), statistics.median(floors)
+    times, per_second = ratios(in_memory_times, theirs), statistics.median(in_memory_times)
     yield Row(
-        "the same for the floor",
+        "the same for LangGraph in memory",
         f"{times}; {per_second:.0f} turns/s",
         "two workers; no database, no traces",
         figures={"ratio": times.median, "per_second": per_second},
@@ -109,7 +114,7 @@ def startup(bench: Bench) -> Iterator[Row]:
     model, folder, times = bench.model, bench.folder / "startup", bench.times(2)
     settings = {"MLFLOW_TRACKING_URI": bench.store(), "AGENT_DATA_DIR": str(folder)}
     workers, words = _workers()
-    bench.say(f"starting the server and importing what it stands on, {times} times, in turns")
+    bench.report(f"starting the server and importing what it stands on, {times} times, in turns")
     ours, imports = [], []
     for _ in range(times + 1):
         began = time.perf_counter()
@@ -137,7 +142,7 @@ def memory(bench: Bench) -> Iterator[Row]:
     with _here(bench, "memory", workers=workers) as server:
         held, began = [server.memory()], time.perf_counter()
         while len(held) <= 10 and time.perf_counter() - began < most:
-            bench.say(f"memory after {step * (len(held) - 1)} turns: {held[-1]:.0f} MiB")
+            bench.report(f"memory after {step * (len(held) - 1)} turns: {held[-1]:.0f} MiB")
             first = step * (len(held) - 1)
             load.run("turns", server.url, "--turns", step, "--first", first, "--threads", step)
             held.append(server.memory())
@@ -174,7 +179,9 @@ def tracing(bench: Bench) -> Iterator[Row]:
             name: stack.enter_context(_here(bench, f"traces {name}", environment=environment))
             for name, environment in settings.items()
         }
-        bench.say(f"a turn without traces, with them, with every tenth, and in SQLite, {rounds} times each, in turns")
+        bench.report(
+            f"a turn without traces, with them, with every tenth, and in SQLite, {rounds} times each, in turns"
+        )
         for n in range(rounds + 1):
             # There and back: whoever comes first may find the machine quicker, or slower.
             for name, server in list(servers.items())[:: 1 if n % 2 else -1]:

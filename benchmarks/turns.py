@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from benchmarks.bench import Bench, alone, median_of, untraced
+from benchmarks.designs import Design, Here, InMemory, Notebook, SharedSaver
 from benchmarks.instant import ANSWER, QUESTION, TEXT_PER_TURN, Instant
 from benchmarks.postgres import bytes_held, bytes_on_disk
 from benchmarks.report import Row, ms, ratios, spread
-from benchmarks.sides import Floor, Here, Notebook, Shared, Side
 from stateful_agent.database.pool import fetch
 
 SETTLE = 0.03
@@ -19,7 +19,7 @@ SETTLE = 0.03
 
 
 def early(bench: Bench) -> Iterator[Row]:
-    """The fifth turn of a thread, on all sides."""
+    """The fifth turn of a thread, of all designs."""
     yield from bench.run(_early(bench))
 
 
@@ -27,15 +27,15 @@ async def _early(bench: Bench) -> list[Row]:
     here, notebook, shared = (
         await Here(bench.database()).adopted(),
         Notebook(bench.database()),
-        Shared(bench.database()),
+        SharedSaver(bench.database()),
     )
-    sides: dict[str, Side] = {"floor": Floor(), "here": here, "shared": shared, "notebook": notebook}
+    designs: dict[str, Design] = {"in_memory": InMemory(), "here": here, "shared": shared, "notebook": notebook}
     times = bench.times(15)
-    bench.say(f"the fifth turn, {times} times on each side, in turns")
+    bench.report(f"the fifth turn, {times} times for each design, in turns")
     try:
-        traced = await _fifth_turns(sides, times)
+        traced = await _fifth_turns(designs, times)
         with untraced():
-            plain = await _fifth_turns({name: sides[name] for name in ("floor", "here")}, times)
+            plain = await _fifth_turns({name: designs[name] for name in ("in_memory", "here")}, times)
             asking = [(await alone(lambda: _ask_nothing(here)))[0] for _ in range(times)]
     finally:
         await here.agent.aclose()
@@ -44,28 +44,31 @@ async def _early(bench: Bench) -> list[Row]:
 
     rows = []
     for name, goal, what in (
-        ("here", 1.5, "own cost of a turn, at turn 5, to the floor"),
-        ("shared", 0, "the same for one shared saver"),
+        ("here", 1.5, "own cost of a turn, at turn 5, to LangGraph in memory"),
+        ("shared", 0, "the same for one shared PostgresSaver"),
         ("notebook", 0, "the same for the notebooks' design"),
     ):
-        ratio = ratios(traced[name], traced["floor"])
+        ratio = ratios(traced[name], traced["in_memory"])
         rows.append(
             Row(
                 what,
-                f"{ratio}; {ms(traced[name]):.1f} to {ms(traced['floor']):.1f} ms",
+                f"{ratio}; {ms(traced[name]):.1f} to {ms(traced['in_memory']):.1f} ms",
                 f"{times} pairs, each turn alone, its trace being written afterwards; tracing on",
                 f"at most {goal}" if goal else "",
                 ratio.median <= goal if goal else None,
-                {"ratio": ratio.median, "ms": ms(traced[name]), "floor_ms": ms(traced["floor"])},
+                {"ratio": ratio.median, "ms": ms(traced[name]), "in_memory_ms": ms(traced["in_memory"])},
             )
         )
-    ratio = ratios(plain["here"], plain["floor"])
-    measured = f"{ratio}; {ms(plain['here']):.1f} to {ms(plain['floor']):.1f} ms"
-    figures = {"ratio": ratio.median, "ms": ms(plain["here"]), "floor_ms": ms(plain["floor"])}
+    ratio = ratios(plain["here"], plain["in_memory"])
+    measured = f"{ratio}; {ms(plain['here']):.1f} to {ms(plain['in_memory']):.1f} ms"
+    figures = {"ratio": ratio.median, "ms": ms(plain["here"]), "in_memory_ms": ms(plain["in_memory"])}
     rows.append(Row("the same here, if tracing is turned off", measured, f"{times} pairs", figures=figures))
-    nothing = ratios(asking, plain["floor"])
+    nothing = ratios(asking, plain["in_memory"])
     measured, figures = f"{nothing}; {ms(asking):.1f} ms", {"ratio": nothing.median, "ms": ms(asking)}
-    return [*rows, Row("two statements of nothing, to the floor", measured, "`SELECT 1`, twice", figures=figures)]
+    return [
+        *rows,
+        Row("two statements of nothing, to LangGraph in memory", measured, "`SELECT 1`, twice", figures=figures),
+    ]
 
 
 async def _ask_nothing(here: Here) -> None:
@@ -74,20 +77,20 @@ async def _ask_nothing(here: Here) -> None:
         await fetch(await here.agent.database.pool(), "SELECT 1", {})
 
 
-async def _fifth_turns(sides: dict[str, Side], times: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+async def _fifth_turns(designs: dict[str, Design], times: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in designs}
     for n in range(times):
-        for name, side in sides.items():
+        for name, design in designs.items():
             thread_id = f"{time.time()} {n}"
-            await _grow(side, thread_id, 4)
-            taken[name].append((await alone(lambda: side.turn(thread_id)))[0])  # noqa: B023  # awaited here
+            await _grow(design, thread_id, 4)
+            taken[name].append((await alone(lambda: design.turn(thread_id)))[0])  # noqa: B023  # awaited here
     return taken
 
 
-async def _grow(side: Side, thread_id: str, turns: int) -> None:
+async def _grow(design: Design, thread_id: str, turns: int) -> None:
     """Take turns that are not measured."""
     for _ in range(turns):
-        async for _token in side.tokens(thread_id):
+        async for _token in design.tokens(thread_id):
             pass
     await asyncio.sleep(SETTLE)
 
@@ -143,7 +146,7 @@ class Walk:
         with untraced():
             while self.turns < turns:
                 if self.turns % 100 == 0:
-                    self._bench.say(f"the growing thread: {self.turns} turns")
+                    self._bench.report(f"the growing thread: {self.turns} turns")
                 await self.turn()
         await asyncio.sleep(SETTLE)
 
@@ -165,7 +168,7 @@ async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: st
     await walk.reach(turns)
     text = turns * TEXT_PER_TURN
     held, disk = bytes_held(walk.url) / text, bytes_on_disk(walk.url) / text
-    bench.say(f"the notebooks' design: {turns} turns without the reading of history, then 2 with it")
+    bench.report(f"the notebooks' design: {turns} turns without the reading of history, then 2 with it")
     with untraced():
         await _grow(notebook, walk.thread_id, turns)
     notebook_held, notebook_disk = bytes_held(notebook_url) / text, bytes_on_disk(notebook_url) / text
@@ -196,20 +199,20 @@ async def _at_300(bench: Bench, walk: Walk, notebook: Notebook, notebook_url: st
 
 
 async def _at_500(bench: Bench, walk: Walk, early: Here) -> list[Row]:
-    turns, times, floor = walk.scaled(500), bench.times(15), Floor()
+    turns, times, in_memory = walk.scaled(500), bench.times(15), InMemory()
     await walk.reach(turns)
-    await floor.say(walk.thread_id, _conversation(2 * turns))
-    bench.say(f"turn 500 here and of the floor, and turn 5, {times} times each, in turns")
-    late, floors, soon = [], [], []
+    await in_memory.begin(walk.thread_id, _conversation(2 * turns))
+    bench.report(f"turn 500 here and of LangGraph in memory, and turn 5, {times} times each, in turns")
+    late, in_memory_times, soon = [], [], []
     for n in range(times):
         with untraced():
             await _grow(early, f"{n}", 4)
         soon.append((await alone(lambda: early.turn(f"{n}")))[0])  # noqa: B023  # awaited here
         late.append((await alone(walk.turn))[0])
-        floors.append((await alone(lambda: floor.turn(walk.thread_id)))[0])
+        in_memory_times.append((await alone(lambda: in_memory.turn(walk.thread_id)))[0])
     reading = await _reading(1000) - await _reading(10)
     ratio, aside = ratios(late, soon), ratios([taken - reading for taken in late], soon)
-    to_floor = ratios(late, floors)
+    to_in_memory = ratios(late, in_memory_times)
     return [
         Row(
             "a turn at turn 500 to one at turn 5",
@@ -221,10 +224,10 @@ async def _at_500(bench: Bench, walk: Walk, early: Here) -> list[Row]:
             {"ratio": aside.median, "with_reading": ratio.median, "ms": ms(late), "early_ms": ms(soon)},
         ),
         Row(
-            "a turn at turn 500 to one of the floor",
-            f"{to_floor}; {ms(late):.1f} to {ms(floors):.1f} ms",
-            f"{times} pairs, each turn alone; the floor's thread holds as many messages; tracing on",
-            figures={"ratio": to_floor.median, "ms": ms(late), "floor_ms": ms(floors)},
+            "a turn at turn 500 to one of LangGraph in memory",
+            f"{to_in_memory}; {ms(late):.1f} to {ms(in_memory_times):.1f} ms",
+            f"{times} pairs, each turn alone; that thread holds as many messages; tracing on",
+            figures={"ratio": to_in_memory.median, "ms": ms(late), "in_memory_ms": ms(in_memory_times)},
         ),
     ]
 
@@ -243,12 +246,12 @@ async def _history(bench: Bench, walk: Walk, early: Here) -> Row:
     with untraced():
         await _grow(early, "ten", 10)
     times = bench.times(200)
-    bench.say(f"a page of history, {times} times on each of two threads, in turns")
+    bench.report(f"a page of history, {times} times on each of two threads, in turns")
     taken: dict[str, list[float]] = {"ten": [], walk.thread_id: []}
     for _ in range(times):
-        for side, thread_id in ((early, "ten"), (walk.here, walk.thread_id)):
+        for design, thread_id in ((early, "ten"), (walk.here, walk.thread_id)):
             began = time.perf_counter()
-            page = await side.agent.aget_checkpoint_history(thread_id, 20)
+            page = await design.agent.aget_checkpoint_history(thread_id, 20)
             taken[thread_id].append(time.perf_counter() - began)
             assert len(page) == 20
     short, long = ms(taken["ten"]), ms(taken[walk.thread_id])

@@ -1,4 +1,4 @@
-"""What goes over the wire between a side and its Postgres, and what a slow wire does to it."""
+"""What goes over the wire between a design and its Postgres, and what a slow wire does to it."""
 
 import asyncio
 import statistics
@@ -11,9 +11,9 @@ import mlflow
 import psycopg
 
 from benchmarks.bench import Bench, alone
+from benchmarks.designs import Design, Here, InMemory, Notebook, SharedSaver
 from benchmarks.proxy import Counts, Proxy
 from benchmarks.report import Row, ratios, spread
-from benchmarks.sides import Floor, Here, Notebook, Shared, Side
 from stateful_agent.event_loop import AgentLoop
 
 ROUND_TRIP = 0.005
@@ -29,9 +29,9 @@ def counts(bench: Bench) -> Iterator[Row]:
 
 async def _counts(bench: Bench) -> list[Row]:
     times = bench.times(9)
-    bench.say(f"statements and round trips of {times} turns on each side")
+    bench.report(f"statements and round trips of {times} turns for each design")
     with Proxy(bench.database()) as ours, Proxy(bench.database()) as theirs, Proxy(bench.database()) as others:
-        here, notebook, shared = await Here(ours.url).adopted(), Notebook(theirs.url), Shared(others.url)
+        here, notebook, shared = await Here(ours.url).adopted(), Notebook(theirs.url), SharedSaver(others.url)
         try:
             turn, first = await count_turn(here, ours, times)
             notebook_turn, notebook_first = await count_turn(notebook, theirs, times)
@@ -43,16 +43,16 @@ async def _counts(bench: Bench) -> list[Row]:
     return [
         Row(
             "statements and round trips of a one-step turn",
-            f"{_words(turn)}; the notebooks' design {_words(notebook_turn)}, one shared saver {_words(shared_turn)}",
+            f"{_words(turn)}; the notebooks' {_words(notebook_turn)}, one shared PostgresSaver's {_words(shared_turn)}",
             f"counted by a proxy that reads the messages of Postgres' protocol; median of {times} turns; tracing on",
-            "at most half the notebooks'",
+            "at most half of the notebooks' design",
             2 * turn.statements <= notebook_turn.statements and 2 * turn.round_trips <= notebook_turn.round_trips,
             {"statements": turn.statements, "round_trips": turn.round_trips}
             | {"notebook_statements": notebook_turn.statements, "notebook_round_trips": notebook_turn.round_trips},
         ),
         Row(
             "of these, up to the first token",
-            f"{_words(first)}; the notebooks' design {_words(notebook_first)}, one shared saver {_words(shared_first)}",
+            f"{_words(first)}; the notebooks' {_words(notebook_first)}, one shared PostgresSaver's {_words(shared_first)}",
             f"the same, when the first token of a turn arrives; median of {times} turns; tracing on",
             "at most 2",
             max(first.statements, first.round_trips) <= 2,
@@ -61,16 +61,16 @@ async def _counts(bench: Bench) -> list[Row]:
     ]
 
 
-async def count_turn(side: Side, proxy: Proxy, times: int) -> tuple[Counts, Counts]:
+async def count_turn(design: Design, proxy: Proxy, times: int) -> tuple[Counts, Counts]:
     """What a turn sends over the wire, and up to its first token, once it has settled down: the medians."""
     turns, firsts = [], []
     for _ in range(WARM + times):
         before = proxy.counts()
-        await side.turn("counted")
+        await design.turn("counted")
         await asyncio.sleep(0.05)
         turns.append(proxy.counts() - before)
         before = proxy.counts()
-        async with aclosing(side.tokens("counted")) as tokens:
+        async with aclosing(design.tokens("counted")) as tokens:
             await anext(tokens)
             firsts.append(proxy.counts() - before)
             async for _ in tokens:
@@ -98,19 +98,19 @@ def delay(bench: Bench) -> Iterator[Row]:
 
 async def _first_token(bench: Bench) -> Row:
     times = bench.times(15)
-    bench.say(f"the first token with and without {ROUND_TRIP * 1000:.0f} ms of delay, {times} times each, in turns")
+    bench.report(f"the first token with and without {ROUND_TRIP * 1000:.0f} ms of delay, {times} times each, in turns")
     near_url, far_url = bench.database(), bench.database()
     with ExitStack() as stack:
         near, far = [stack.enter_context(Proxy(url, trip)) for url, trip in ((near_url, 0), (far_url, ROUND_TRIP))]
         unit = _round_trip(far.url) - _round_trip(near.url)
         here, there = await Here(near.url).adopted(), await Here(far.url).adopted()
-        shared, shared_far = Shared(near.url), Shared(far.url)
-        pairs: dict[str, tuple[Side, Side]] = {"here": (here, there), "shared": (shared, shared_far)}
+        shared, shared_far = SharedSaver(near.url), SharedSaver(far.url)
+        pairs: dict[str, tuple[Design, Design]] = {"here": (here, there), "shared": (shared, shared_far)}
         added: dict[str, list[float]] = {"here": [], "shared": []}
         try:
             for n in range(times + 3):
                 for name, pair in pairs.items():
-                    at_hand, far_off = [await first_token(side, name) for side in pair]
+                    at_hand, far_off = [await first_token(design, name) for design in pair]
                     if n >= 3:
                         added[name].append((far_off - at_hand) / unit)
         finally:
@@ -121,7 +121,7 @@ async def _first_token(bench: Bench) -> Row:
     ours, theirs = spread(added["here"]), spread(added["shared"])
     return Row(
         "added to the first token by a slow wire, in delays",
-        f"{ours}; one shared saver {theirs}",
+        f"{ours}; one shared PostgresSaver {theirs}",
         f"a delay is a round trip of 5 ms, here measured as {unit * 1000:.1f}; {times} pairs through the same proxy, "
         "each turn alone; tracing on",
         "at most 2",
@@ -130,13 +130,13 @@ async def _first_token(bench: Bench) -> Row:
     )
 
 
-async def first_token(side: Side, thread_id: str) -> float:
+async def first_token(design: Design, thread_id: str) -> float:
     """The seconds up to the first token of a turn."""
 
     async def listen() -> float:
         began = time.perf_counter()
         first = 0.0
-        async for _ in side.tokens(thread_id):
+        async for _ in design.tokens(thread_id):
             first = first or time.perf_counter() - began
         return first
 
@@ -158,31 +158,31 @@ def _round_trip(url: str) -> float:
 
 def _turns_per_second(bench: Bench) -> Iterator[Row]:
     seconds = bench.seconds(2)
-    bench.say(f"{THREADS} threads for {seconds:.0f} s, three times on each side, in turns")
+    bench.report(f"{THREADS} threads for {seconds:.0f} s, three times for each design, in turns")
     with Proxy(bench.database(), ROUND_TRIP) as ours, Proxy(bench.database(), ROUND_TRIP) as theirs:
-        here, shared, floor, loop = Here(ours.url), Shared(theirs.url), Floor(), AgentLoop()
-        rates: dict[str, list[float]] = {"here": [], "shared": [], "floor": []}
+        here, shared, in_memory, loop = Here(ours.url), SharedSaver(theirs.url), InMemory(), AgentLoop()
+        rates: dict[str, list[float]] = {"here": [], "shared": [], "in_memory": []}
         try:
             for _ in range(3):
                 rates["here"].append(_rate(here.predict, seconds))
-                mlflow.flush_trace_async_logging()  # before the other side's turn
+                mlflow.flush_trace_async_logging()  # before the other design's turn
                 rates["shared"].append(_rate(shared.predict, seconds))
-                rates["floor"].append(_rate(lambda thread_id: loop.run(floor.turn(thread_id)), seconds))
+                rates["in_memory"].append(_rate(lambda thread_id: loop.run(in_memory.turn(thread_id)), seconds))
         finally:
             here.agent.close()
             shared.close()
     times, mine, other = ratios(rates["here"], rates["shared"]), spread(rates["here"]), spread(rates["shared"])
     yield Row(
-        f"turns/s of {THREADS} threads behind a slow wire, to one shared saver's",
+        f"turns/s of {THREADS} threads behind a slow wire, to one shared PostgresSaver's",
         f"{times}; {mine.median:.0f} to {other.median:.0f} turns/s",
         f"3 pairs of {seconds:.0f} s; round trip 5 ms, 10 connections, all in one process; tracing on here",
         "at least 10 times",
         times.median >= 10,
         {"ratio": times.median, "per_second": mine.median, "shared_per_second": other.median},
     )
-    times, least = ratios(rates["floor"], rates["shared"]), spread(rates["floor"])
+    times, least = ratios(rates["in_memory"], rates["shared"]), spread(rates["in_memory"])
     yield Row(
-        "the same for the floor",
+        "the same for LangGraph in memory",
         f"{times}; {least.median:.0f} turns/s",
         "no wire, no database, no traces; one event loop in this process, as here",
         figures={"ratio": times.median, "per_second": least.median},

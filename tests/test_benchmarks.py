@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from conftest import ROOT
 
-from benchmarks import floor, load
+from benchmarks import in_memory, load
 from benchmarks.postgres import bytes_held, bytes_on_disk
 from benchmarks.proxy import Counts, Proxy
 from benchmarks.report import Row, ratios, write
@@ -94,8 +94,8 @@ class TestLoad:
         assert seen["completed"] == 3
         assert 0 < seen["first_median"] <= seen["first_max"] <= seen["total"]
 
-    def test_the_floor_can_be_asked_the_same(self, tmp_path: Path) -> None:
-        with other_served(floor.__name__, tmp_path, environment={}, workers=1) as server:
+    def test_langgraph_in_memory_can_be_asked_the_same(self, tmp_path: Path) -> None:
+        with other_served(in_memory.__name__, tmp_path, environment={}, workers=1) as server:
             assert load.run("turns", server.url, "--clients", 1, "--turns", 2)["turns"] == 2
             assert load.run("streams", server.url, "--count", 2)["completed"] == 2
 

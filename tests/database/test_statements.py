@@ -1,9 +1,14 @@
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
+from conftest import say
 from psycopg.errors import Diagnostic
 
-from stateful_agent.database.statements import Function
+from stateful_agent.database.statements import SQL, Function, functions, statements
 
 
 def test_a_function_is_planned_once_for_each_connection(database: str) -> None:
@@ -32,3 +37,62 @@ def test_a_function_is_planned_once_for_each_connection(database: str) -> None:
 
 def _message(notice: Diagnostic) -> str:
     return notice.message_primary or ""
+
+
+VALUES: dict[str, Any] = {
+    "all_users": True,
+    "checkpoint_id": None,
+    "digest": None,
+    "holder": uuid.uuid4(),
+    "is_retry": False,
+    "known_of": None,
+    "lease": timedelta(seconds=6),
+    "owner": None,
+    "response_id": None,
+    "limit": 10,
+    "age": 1,
+    "lock": 1,
+    "first": 0,
+    "after": 0,
+    "message_count": 0,
+    "tables": [],
+    "functions": [],
+    "ctid": "(0,1)",
+    "created_at": datetime.now(UTC),
+}
+
+SUBJECTS = [file.name.removesuffix(".sql") for file in SQL.iterdir() if file.name.endswith(".sql")]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_statement_can_be_explained(database: str, subject: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        for name, statement in statements(subject).items():
+            values = dict.fromkeys(re.findall(r"%\((\w+)\)s", statement))
+            typed = {key: VALUES.get(key) for key in values}
+            assert connection.execute(f"EXPLAIN {statement}".encode(), typed).fetchall(), name
+
+
+def test_functions_can_be_made_from_their_files_as_they_are(own_database: str) -> None:
+    with psycopg.connect(own_database, autocommit=True) as connection:
+        for name in ("agent_read", "agent_take", "agent_store"):
+            connection.execute((SQL / "functions" / f"{name}.sql").read_text().encode())
+        found = connection.execute("SELECT thread_id FROM agent_read('t', '', NULL, NULL, '{}')").fetchall()
+    assert found == []
+
+
+def test_a_function_that_calls_another_has_its_version_in_its_own() -> None:
+    read, take = functions()["agent_read"], functions()["agent_take"]
+    assert f"{read.name}(" in take.definition
+    assert "agent_read(" not in take.definition
+
+
+def test_a_run_that_waits_reads_no_checkpoint(agent: Any, database: str) -> None:
+    """The thread is another's: nothing of it is looked up but who has it."""
+    say(agent, "hello", thread_id="t")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE agent_threads SET held_until = 'infinity'")
+        values = VALUES | {"thread_id": "t", "checkpoint_ns": "", "may_begin": False, "known": "{}", "ticket": 1}
+        [row] = connection.execute(functions()["agent_take"].call.encode(), values).fetchall()
+    assert row[0] is None
+    assert row[8:] == (None,) * 10

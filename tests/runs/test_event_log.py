@@ -360,16 +360,17 @@ def test_many_streams_share_the_statements(make_agent: Make, database: str, monk
 
 
 def test_two_statements_at_once_do_not_store_the_same_events_twice(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of a run is stored beside the heartbeat's statement, and the first of the two may be the slower one."""
+    """The end of a run is stored beside the heartbeat's statement, and the reply to the first may come last."""
     slow = asyncio.Event()
     stores: list[Any] = []
 
     async def first_is_slow(pool: Any, query: Any, values: Any) -> Any:
+        rows = await fetch(pool, query, values)
         if query == EVENTS["store_events"]:
             stores.append(query)
             if len(stores) == 1:
                 await slow.wait()
-        return await fetch(pool, query, values)
+        return rows
 
     async def store_twice() -> list[int]:
         log = EventLog(agent.database, agent.store, agent.loop, 3600)

@@ -24,29 +24,29 @@ from stateful_agent.settings import Settings
 MODES: list[Any] = ["messages", "updates"]
 
 
-class Side(Protocol):
+class Design(Protocol):
     """One of the designs."""
 
     def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
-        """A turn, heard token by token."""
+        """A turn, token by token."""
 
     async def turn(self, thread_id: str) -> None:
         """A turn, up to where its caller has all that it needs to go on or to fork."""
 
 
-class Floor:
+class InMemory:
     """LangGraph with its state in memory, asynchronous like this project."""
 
     def __init__(self) -> None:
         self.graph: CompiledStateGraph[Any, Any, Any, Any] = graph().compile(checkpointer=InMemorySaver())
 
-    async def say(self, thread_id: str, messages: list[AnyMessage]) -> None:
+    async def begin(self, thread_id: str, messages: list[AnyMessage]) -> None:
         """Begin a thread with these messages."""
         await self.graph.aupdate_state({"configurable": {"thread_id": thread_id}}, {"messages": messages}, "model")
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
-        """A turn, heard token by token."""
-        chunks: AsyncIterator[Any] = self.graph.astream(*said(thread_id), stream_mode=MODES)
+        """A turn, token by token."""
+        chunks: AsyncIterator[Any] = self.graph.astream(*turn_on(thread_id), stream_mode=MODES)
         async for mode, chunk in chunks:
             if mode == "messages":
                 yield chunk[0].content
@@ -70,7 +70,7 @@ class Here:
         return self
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
-        """A turn, heard token by token."""
+        """A turn, token by token."""
         async for event in self.agent.apredict_stream(request(thread_id)):
             if event.type == "response.output_text.delta":
                 yield event.delta
@@ -94,7 +94,7 @@ class Notebook:
         self.agent = NotebookAgent(url)
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
-        """A turn, heard token by token. Its caller does not learn the checkpoint's id."""
+        """A turn, token by token. Its caller does not learn the checkpoint's id."""
         for event in self.agent.predict_stream(request(thread_id)):
             if event.type == "response.output_text.delta":
                 yield event.delta
@@ -108,7 +108,7 @@ class Notebook:
         self.agent.pool.close()
 
 
-class Shared:
+class SharedSaver:
     """LangGraph with one saver around a pool: what most people write."""
 
     def __init__(self, url: str) -> None:
@@ -119,8 +119,8 @@ class Shared:
         self.graph: CompiledStateGraph[Any, Any, Any, Any] = plain_graph().compile(checkpointer=saver)
 
     async def tokens(self, thread_id: str) -> AsyncGenerator[str, None]:
-        """A turn, heard token by token."""
-        chunks: Iterator[Any] = self.graph.stream(*said(thread_id), stream_mode=MODES)
+        """A turn, token by token."""
+        chunks: Iterator[Any] = self.graph.stream(*turn_on(thread_id), stream_mode=MODES)
         for mode, chunk in chunks:
             if mode == "messages":
                 yield chunk[0].content
@@ -131,7 +131,7 @@ class Shared:
 
     def predict(self, thread_id: str) -> None:
         """A turn, from any of the process's threads."""
-        for _ in self.graph.stream(*said(thread_id), stream_mode=MODES):
+        for _ in self.graph.stream(*turn_on(thread_id), stream_mode=MODES):
             pass
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Shared:
         self.pool.close()
 
 
-def said(thread_id: str) -> tuple[Any, Any]:
+def turn_on(thread_id: str) -> tuple[Any, Any]:
     """A turn on a thread, as LangGraph has it."""
     return {"messages": [("user", QUESTION)]}, {"configurable": {"thread_id": thread_id}}
 

@@ -13,18 +13,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.sides import Floor
+from benchmarks.designs import InMemory
 from stateful_agent.server.garbage import collect_rarely
 
 
 def application() -> Starlette:
     """What each of uvicorn's workers runs."""
     mlflow.tracing.disable()
-    floor = Floor()
+    in_memory = InMemory()
 
     async def respond(request: Request) -> Response:
         asked = await request.json()
-        tokens = floor.tokens(asked.get("custom_inputs", {}).get("thread_id", "hello"))
+        tokens = in_memory.tokens(asked.get("custom_inputs", {}).get("thread_id", "hello"))
         if asked.get("stream"):
             return StreamingResponse(server_sent(tokens), media_type="text/event-stream")
         return JSONResponse({"output_text": "".join([token async for token in tokens])})
