@@ -5,7 +5,7 @@ WORKERS ?= 2
 MINUTES ?= 3
 
 BIN := .venv/bin
-CODE := agent.py $(wildcard stateful_agent/*.py)
+CODE := agent.py $(shell find stateful_agent -name '*.py' -o -name '*.sql')
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/.local/mlflow.db
 
@@ -13,9 +13,7 @@ help:  ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: .local/model  ## Log the agent if it has changed, and serve the logged model (HOST=, PORT=, WORKERS=)
-	@# The logged model brings its own code; -P keeps this folder's from being taken instead.
-	@model="$$(cat .local/model)" && PYTHONPATH="$$model/code" \
-	  exec $(BIN)/python -P -m stateful_agent.server "$$model" --host $(HOST) --port $(PORT) --workers $(WORKERS)
+	@exec $(BIN)/stateful-agent serve "$$(cat .local/model)" --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
 test: .venv/dev  ## Check style and types, and run the tests
 	$(BIN)/ruff check .
@@ -38,10 +36,10 @@ format: .venv/dev  ## Format the code
 	$(BIN)/ruff format .
 
 requirements: .venv/bin/uv .local/clients/ready  ## Resolve pyproject.toml into the pinned requirements*.txt, and the clients
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml -o requirements.txt \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml --extra all -o requirements.txt \
 	  --custom-compile-command "make requirements"
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml --extra dev \
-	  -c requirements.txt -o requirements-dev.txt --custom-compile-command "make requirements"
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 pyproject.toml --extra all \
+	  --extra dev -c requirements.txt -o requirements-dev.txt --custom-compile-command "make requirements"
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 tests/clients/requirements.in \
 	  -o tests/clients/requirements.txt --custom-compile-command "make requirements"
 	PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm update --package-lock-only --no-audit --no-fund --prefix tests/clients
@@ -49,8 +47,7 @@ requirements: .venv/bin/uv .local/clients/ready  ## Resolve pyproject.toml into 
 clean:  ## Remove the environment, the logged models, and the conversations
 	rm -rf .venv .local mlruns tests/clients/node_modules
 
-.local/model: .venv/ready $(CODE) log_and_deploy.py
-	@mkdir -p .local
+.local/model: .venv/ready $(CODE) requirements.txt log_and_deploy.py
 	$(BIN)/python log_and_deploy.py log --path-file .local/model
 
 .venv/bin/uv:
@@ -59,9 +56,10 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-.venv/ready: .venv/bin/uv requirements.txt
+.venv/ready: .venv/bin/uv requirements.txt pyproject.toml
 	@echo "Installing what requirements.txt lists, once ..."
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 
 .venv/dev: .venv/ready requirements-dev.txt

@@ -7,6 +7,7 @@ it; a connection that is open outlives its token.
 import asyncio
 import logging
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import psycopg
@@ -73,6 +74,8 @@ async def lakebase_pool(
 
 def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
     """Databricks' pool, made with the address and the user's name that the workspace has. Blocks."""
+    if find_spec("databricks_ai_bridge") is None:
+        raise Misconfigured("Lakebase needs a package: pip install 'stateful-agent[databricks]'")
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
     from databricks_ai_bridge.lakebase import AsyncLakebasePool

@@ -1,5 +1,7 @@
 """Which chat model the agent talks to: a provider's, or the built-in offline one."""
 
+from importlib.util import find_spec
+
 from langchain_core.language_models import BaseChatModel
 
 from stateful_agent.errors import Misconfigured
@@ -17,6 +19,9 @@ def chat_model(name: str | None) -> BaseChatModel:
     if name is None:
         return OfflineModel()
     provider, _, model = name.partition(":")
+    for prefix, package in (("databricks", "databricks_langchain"), ("openai", "langchain_openai")):
+        if provider == prefix and find_spec(package) is None:
+            raise Misconfigured(f"AGENT_MODEL={name} needs a package: pip install 'stateful-agent[{prefix}]'")
     try:
         if provider == "databricks":
             from databricks_langchain import ChatDatabricks

@@ -3,10 +3,13 @@
 import datetime
 import re
 import zoneinfo
+from importlib.util import find_spec
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
 from pydantic import SecretStr
+
+from stateful_agent.errors import Misconfigured
 
 
 @tool
@@ -49,7 +52,13 @@ def search_tool(tavily_api_key: SecretStr | None) -> BaseTool:
 
 
 def web_search(api_key: SecretStr) -> BaseTool:
-    """The same tool, on the web."""
+    """The same tool, on the web.
+
+    Raises:
+        Misconfigured: the package for it is not installed.
+    """
+    if find_spec("langchain_tavily") is None:
+        raise Misconfigured("TAVILY_API_KEY needs a package: pip install 'stateful-agent[tavily]'")
     from langchain_tavily import TavilySearch  # takes two seconds, which only those who use it should pay
 
     tavily = TavilySearch(tavily_api_key=api_key.get_secret_value(), max_results=3)

@@ -1,0 +1,33 @@
+"""Setting up the agent's database ahead of its first start, as the owner of the tables."""
+
+import asyncio
+
+from stateful_agent.deploy.failure import Failure
+from stateful_agent.settings import Settings
+
+
+def set_up_database(role: str | None = None) -> str:
+    """Create the agent's tables or bring them up to date. Returns what was done, and what is left to do, in words.
+
+    `role` is a role that may read and write the tables' rows from then on: all that running the agent takes.
+
+    Raises:
+        Failure: no database is named, the settings do not lead to it, or it does not let this role do it. Nothing was
+            changed then.
+    """
+    settings = Settings()
+    if not settings.database_url and not any(value for name, value in settings if name.startswith("lakebase_")):
+        raise Failure("Set DATABASE_URL or LAKEBASE_*: the embedded database sets itself up.")
+    import psycopg  # with the rest a second, which `--help` should not take
+
+    from stateful_agent.checkpoints.store import database_for
+    from stateful_agent.errors import AgentError
+
+    database = database_for(settings)
+    try:
+        done = asyncio.run(database.set_up(role))
+    except (AgentError, psycopg.Error) as error:
+        raise Failure(f"Nothing was set up: {error}") from error
+    if role is None:
+        done.append("A role that may read and write their rows can run the agent: see --grant.")
+    return "\n".join([database.description, *done])

@@ -1,0 +1,171 @@
+"""Logging an agent as an MLflow model, with the code and the requirements that it stands on, and registering it."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stateful_agent.deploy.failure import Failure, one_line
+from stateful_agent.deploy.project import project_files
+from stateful_agent.deploy.requirements import model_requirements
+from stateful_agent.settings import Settings
+
+INPUT_EXAMPLE = {"input": [{"role": "user", "content": "What can you do?"}], "store": False}
+"""What the logged model shows as an example of a request."""
+
+
+def log(agent_file: Path, requirements: Path | None = None) -> str:
+    """Log the agent that a file holds, as an MLflow model. Returns the model's URI.
+
+    What the file imports from beside it goes along. `requirements` is the project's own requirements file, by default
+    the `requirements.txt` beside the agent, if there is one. Notes on what was left out of it are printed. No secret of
+    the environment is logged: the model reads its settings where it is served. No model is asked.
+
+    Raises:
+        Failure: the file holds no agent, or something that it needs is missing.
+        pydantic.ValidationError: a setting is wrong.
+        mlflow.MlflowException: MLflow's store does not take it.
+    """
+    import mlflow  # seconds, which `--help` should not take
+
+    agent_file = agent_file.resolve()
+    if requirements is None and agent_file.with_name("requirements.txt").is_file():
+        requirements = agent_file.with_name("requirements.txt")
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder).resolve()
+        _copy_code(agent_file, code)
+        lines, notes = model_requirements(requirements)
+        for note in notes:
+            print(note, flush=True)
+        with _imported_from(code), _no_model_asked():
+            try:
+                info = mlflow.pyfunc.log_model(
+                    name="stateful-agent",
+                    python_model=str(code / agent_file.name),
+                    code_paths=[str(path) for path in sorted(code.iterdir())],
+                    pip_requirements=lines,
+                    input_example=INPUT_EXAMPLE,
+                    resources=resources(Settings()),
+                )
+            except mlflow.MlflowException as error:
+                if error.__cause__ is None:
+                    raise
+                raise Failure(f"{agent_file.name} cannot be logged: {_reason(error.__cause__, code)}") from error
+        _forget_paths(info.model_uri, info.model_id, agent_file)
+    return str(info.model_uri)
+
+
+def register(model_uri: str, name: str) -> str:
+    """Register a logged model, e.g. as `catalog.schema.model`. Returns its version.
+
+    Raises:
+        mlflow.MlflowException: the registry does not take it.
+    """
+    import mlflow
+
+    return str(mlflow.register_model(model_uri, name).version)
+
+
+def write_path(model_uri: str, file: Path) -> None:
+    """Write the folder of a logged model to a file, whose own folder is made if need be."""
+    import mlflow
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(mlflow.artifacts.download_artifacts(model_uri))
+
+
+def resources(settings: Settings) -> list[Any]:
+    """What a deployed agent needs access to: its model's serving endpoint, and its database.
+
+    MLflow can name a provisioned Lakebase only. Access to an autoscaling one is granted in its project.
+    """
+    from mlflow.models.resources import DatabricksLakebase, DatabricksServingEndpoint
+
+    provider, _, model = (settings.agent_model or "").partition(":")
+    found: list[Any] = []
+    if provider == "databricks":
+        found.append(DatabricksServingEndpoint(endpoint_name=model))
+    if settings.lakebase_instance_name:
+        found.append(DatabricksLakebase(database_instance_name=settings.lakebase_instance_name))
+    return found
+
+
+def _copy_code(agent_file: Path, folder: Path) -> None:
+    """Copy into a folder what the model's own code will be: the agent, what it imports from beside it, this library."""
+    try:
+        files = project_files(agent_file)
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(agent_file.parent / file, folder / file)
+    except SyntaxError as error:
+        raise Failure(f"{agent_file.name}, line {error.lineno}: {error.msg}.") from error
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
+    library = Path(__file__).parents[1]
+    shutil.copytree(library, folder / library.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@contextmanager
+def _imported_from(folder: Path) -> Iterator[None]:
+    """What is imported comes from this folder if it is there, and is forgotten afterwards."""
+    before = list(sys.path)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(str(folder) + os.sep):
+                del sys.modules[name]
+
+
+@contextmanager
+def _no_model_asked() -> Iterator[None]:
+    """MLflow lets a model answer its example twice while it logs it. Here it gets an empty answer; `check` asks."""
+    from mlflow.types.responses import ResponsesAgentResponse
+
+    from stateful_agent.agent import LangGraphResponsesAgent
+
+    def answer_nothing(self: Any, request: Any) -> Any:
+        return ResponsesAgentResponse(output=[])
+
+    predict = LangGraphResponsesAgent.predict
+    LangGraphResponsesAgent.predict = answer_nothing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        LangGraphResponsesAgent.predict = predict  # type: ignore[method-assign]
+
+
+def _reason(error: BaseException, code: Path) -> str:
+    """Why the agent's file does not run, in one line, with the line of the project's code that failed."""
+    where, trace = "", error.__traceback__
+    while trace:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(code) and not file.is_relative_to(code / "stateful_agent"):
+            where = f" ({file.relative_to(code)}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return (
+            f"{error.name} is not in the model{where}: modules and packages beside the agent's file that it imports go "
+            "along, and packages that the requirements name."
+        )
+    return one_line(error) + where
+
+
+def _forget_paths(model_uri: str, model_id: str, agent_file: Path) -> None:
+    """MLflow notes where on this machine the agent's file and a local store are, and needs neither."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        mlmodel = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)) / "MLmodel"
+        model = mlflow.models.Model.load(str(mlmodel))
+        model.flavors["python_function"]["model_code_path"] = agent_file.name
+        if str(model.artifact_path).startswith(("/", "file:")):
+            model.artifact_path = None
+        model.save(str(mlmodel))
+        mlflow.MlflowClient().log_model_artifact(model_id, str(mlmodel))

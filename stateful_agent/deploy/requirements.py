@@ -1,0 +1,96 @@
+"""What a logged model needs to be installed: the project's own requirements, and those of this library.
+
+`stateful-agent` itself is not among them: it travels in the model as code, and only what it stands on is installed.
+"""
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from stateful_agent.deploy.failure import Failure
+
+LIBRARY = "stateful-agent"
+NAMES_THE_LIBRARY = re.compile(r"(?:^|[/\\=])stateful[-_.]agent(?:$|[-.@#\[/\\])", re.IGNORECASE)
+
+
+def model_requirements(file: Path | None) -> tuple[list[str], list[str]]:
+    """The requirements of a model, one a line, and notes for people on what was left out of the project's own `file`.
+
+    A package that the file names stays as it is there; what the library needs besides is added in its installed
+    version, extras that the file names included.
+
+    Raises:
+        Failure: the file cannot be read, or the library is not installed.
+    """
+    lines: list[str] = []
+    notes: list[str] = []
+    extras: set[str] = set()
+    if file is None:
+        notes.append("There is no requirements file: only what stateful-agent itself needs is noted in the model.")
+    for line in _lines(file) if file else ():
+        requirement = _parsed(line)
+        if (requirement and canonicalize_name(requirement.name) == LIBRARY) or (
+            not requirement and NAMES_THE_LIBRARY.search(line.split("#egg=")[0].rstrip("/"))
+        ):
+            extras |= requirement.extras if requirement else set()
+        elif _is_local(line, requirement):
+            notes.append(f"Left out of the requirements, as it is only on this machine: {line}")
+        else:
+            lines.append(line)
+    named = {canonicalize_name(found.name) for line in lines if (found := _parsed(line))}
+    own = [one for name, one in _own(extras).items() if name not in named]
+    return [*lines, *(f"{_with_extras(one)}=={version(one.name)}" for one in own)], notes
+
+
+def _own(extras: set[str]) -> dict[str, Requirement]:
+    """What the library needs on this machine with these extras, by canonical names."""
+    try:
+        declared = [Requirement(line) for line in distribution(LIBRARY).requires or []]
+    except PackageNotFoundError as error:
+        raise Failure("stateful-agent is not installed: pip install it, or `pip install -e` its folder.") from error
+    found: dict[str, Requirement] = {}
+    for requirement in declared:
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            name = canonicalize_name(requirement.name)
+            # An extra can be made of others.
+            found |= _own(requirement.extras) if name == LIBRARY else {name: requirement}
+    return found
+
+
+def _with_extras(requirement: Requirement) -> str:
+    return requirement.name + (f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else "")
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """The lines of a requirements file and of those that it refers to, without comments."""
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise Failure(f"The requirements cannot be read: {file}: {error.strerror}.") from error
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        line = re.sub(r"(^|\s)#.*$", "", line).strip()
+        if referred := re.match(r"(?:-r|--requirement)[\s=]*(.+)", line):
+            yield from _lines(file.parent / referred[1])
+        elif referred := re.match(r"(?:-c|--constraint)[\s=]*(.+)", line):
+            yield f"-c {(file.parent / referred[1]).resolve()}"
+        elif line:
+            yield line
+
+
+def _parsed(line: str) -> Requirement | None:
+    try:
+        return Requirement(re.split(r"\s--?\w", line)[0])  # without options, such as --hash
+    except InvalidRequirement:
+        return None
+
+
+def _is_local(line: str, requirement: Requirement | None) -> bool:
+    if requirement:
+        return bool(requirement.url and requirement.url.startswith("file:"))
+    path = re.sub(r"^(-e|--editable)[\s=]*", "", line)
+    return not path.startswith("-") and ("://" not in path or path.startswith("file:"))
