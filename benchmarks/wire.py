@@ -43,7 +43,7 @@ async def _counts(bench: Bench) -> list[Row]:
     return [
         Row(
             "statements and round trips of a one-step turn",
-            f"{_words(turn)}; the notebooks' {_words(notebook_turn)}, one shared PostgresSaver's {_words(shared_turn)}",
+            f"{_words(turn)}; the notebooks' {_words(notebook_turn)}, one shared PostgresSaver {_words(shared_turn)}",
             f"counted by a proxy that reads the messages of Postgres' protocol; median of {times} turns; tracing on",
             "at most half of the notebooks' design",
             2 * turn.statements <= notebook_turn.statements and 2 * turn.round_trips <= notebook_turn.round_trips,
@@ -52,7 +52,7 @@ async def _counts(bench: Bench) -> list[Row]:
         ),
         Row(
             "of these, up to the first token",
-            f"{_words(first)}; the notebooks' {_words(notebook_first)}, one shared PostgresSaver's {_words(shared_first)}",
+            f"{_words(first)}; the notebooks' {_words(notebook_first)}, one shared PostgresSaver {_words(shared_first)}",
             f"the same, when the first token of a turn arrives; median of {times} turns; tracing on",
             "at most 2",
             max(first.statements, first.round_trips) <= 2,

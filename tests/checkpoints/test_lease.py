@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import id as checkpoint_ids
 from scripted import Scripted
 from walking import said, user
 
-from stateful_agent.checkpoints import lease, saver
+from stateful_agent.checkpoints import lease, saver, write_batch
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.errors import AlreadyAnswered, CheckpointNotFound, ClockBehind, ThreadBusy, TurnOvertaken
 from stateful_agent.graph.build import build_graph
@@ -327,6 +327,7 @@ def test_a_store_whose_reply_is_lost_while_another_run_takes_the_thread_was_stor
 ) -> None:
     """The statement that stores the end of a turn releases the lease. Repeated, it finds that of another run."""
     agent, other = make_agent(build_graph(Scripted("yes"), [])), make_agent(build_graph(Scripted("no"), []))
+    monkeypatch.setattr(write_batch, "GATHER_SECONDS", 60)  # all is stored as the lease ends
     execute = psycopg.AsyncConnection.execute
     lost: list[Any] = []
 

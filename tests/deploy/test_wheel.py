@@ -74,7 +74,15 @@ def elsewhere(tmp_path: Path) -> Path:
 def served(environment: Path, project: Path, elsewhere: Path) -> Iterator[httpx.Client]:
     """A client of the project's server, which was started in another folder."""
     port = free_port()
-    command = [environment / "stateful-agent", "serve", project / "my_agent.py", "--port", str(port), "--workers", "1"]
+    command = [
+        str(environment / "stateful-agent"),
+        "serve",
+        str(project / "my_agent.py"),
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     with (elsewhere / "server.log").open("wb") as output:
         process = subprocess.Popen(command, cwd=elsewhere, env=clean(), stdout=output, stderr=output)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
