@@ -42,5 +42,5 @@ def test_an_error_is_one_line(arguments: list[str], settings: dict[str, str], li
     command = [sys.executable, "-m", "stateful_agent", *arguments]
     ended = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    (told,) = ended.stderr.splitlines()
-    assert line in told
+    (shown,) = ended.stderr.splitlines()
+    assert line in shown

@@ -133,7 +133,7 @@ def test_extras_that_are_missing_are_named(environment: Path, tmp_path: Path) ->
 import asyncio
 from stateful_agent import Settings
 from stateful_agent.errors import Misconfigured
-from stateful_agent.database.pool import Database
+from stateful_agent.checkpoints.store import database_for
 from stateful_agent.graph import chat_model, search_tool
 from pydantic import SecretStr
 
@@ -141,7 +141,7 @@ for fails, extra in (
     (lambda: chat_model("databricks:x"), "databricks"),
     (lambda: chat_model("openai:x"), "openai"),
     (lambda: search_tool(SecretStr("x")), "tavily"),
-    (lambda: asyncio.run(Database(Settings(lakebase_instance_name="x")).pool()), "databricks"),
+    (lambda: asyncio.run(database_for(Settings(lakebase_instance_name="x")).pool()), "databricks"),
 ):
     try:
         fails()
