@@ -52,7 +52,7 @@ async def _counts(bench: Bench) -> list[Row]:
         ),
         Row(
             "of these, up to the first token",
-            f"{_words(first)}; the notebooks' {_words(notebook_first)}, one shared PostgresSaver {_words(shared_first)}",
+            f"{_words(first)}; notebooks' {_words(notebook_first)}, one shared PostgresSaver {_words(shared_first)}",
             f"the same, when the first token of a turn arrives; median of {times} turns; tracing on",
             "at most 2",
             max(first.statements, first.round_trips) <= 2,

@@ -38,14 +38,14 @@ class Planning(MessagesState):
 
 
 def planner(seen: list[Any] | None = None) -> StateGraph[Any]:
-    """A graph with state of many types. It says what it heard, and notes what it sees."""
+    """A graph with state of many types. It answers with what it received, and notes what it sees."""
 
     def think(state: Any) -> dict[str, Any]:
-        heard = state["messages"][-1].content
+        received = state["messages"][-1].content
         if seen is not None:
             seen.append({name: value for name, value in state.items() if name != "messages"})
-        state = {"trip": Trip(plan=Plan([heard]), mood=Mood.GOOD), "mood": Mood.GOOD, "anything": Undeclared(x=1)}
-        return {**state, "messages": [AIMessage(f"you said {heard}")]}
+        state = {"trip": Trip(plan=Plan([received]), mood=Mood.GOOD), "mood": Mood.GOOD, "anything": Undeclared(x=1)}
+        return {**state, "messages": [AIMessage(f"you said {received}")]}
 
     def count(state: Any) -> dict[str, Any]:
         return {} if "note" in state else {"note": state["messages"][0].content, "count": NUMBER}

@@ -8,7 +8,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 
 class Scripted(BaseChatModel):
-    """A model that says its words, notes what it hears, and may fail after that.
+    """A model that answers with its words, notes what it receives, and may fail after that.
 
     Where a condition stands among the words, it says no more until that is so.
     """
@@ -16,7 +16,7 @@ class Scripted(BaseChatModel):
     words: tuple[str | Callable[[], bool], ...] = ()
     pause: float = 0
     failure: Any = None
-    heard: Any = None
+    received: Any = None
     finished: bool = False
 
     def __init__(self, *words: str | Callable[[], bool], **fields: Any) -> None:
@@ -33,8 +33,8 @@ class Scripted(BaseChatModel):
         raise NotImplementedError("The engine is asynchronous")
 
     async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        if self.heard is not None:
-            self.heard.append(messages)
+        if self.received is not None:
+            self.received.append(messages)
         for word in self.words:
             if callable(word):
                 await until(word)

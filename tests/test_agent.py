@@ -119,8 +119,8 @@ class TestTurn:
         assert list(stream)[-1].type == "response.completed"
 
     def test_no_connection_is_held_while_the_model_talks(self, make_agent: Make) -> None:
-        heard: list[Any] = []
-        model = Scripted("slow", lambda: len(heard) == 8, heard=heard)
+        received: list[Any] = []
+        model = Scripted("slow", lambda: len(received) == 8, received=received)
         agent = make_agent(build_graph(model, []), database_pool_size=1, database_timeout=2)
         agent.open()
         with ThreadPoolExecutor(8) as callers:
@@ -157,11 +157,11 @@ class TestContinuing:
         agent = make_agent()
         say(agent, "What is the weather in SF and LA?", thread_id="t")
         at_tools = next(e for e in agent.get_checkpoint_history("t", 20) if e["next_nodes"] == ["tools", "tools"])
-        heard: list[list[BaseMessage]] = []
-        listening = make_agent(build_graph(Scripted("ok", heard=heard), [search]))
+        received: list[list[BaseMessage]] = []
+        listening = make_agent(build_graph(Scripted("ok", received=received), [search]))
         request = {"input": [{"role": "user", "content": "never mind"}], "custom_inputs": at(at_tools)}
         listening.predict(request)
-        assert [type(message) for message in heard[0]] == [
+        assert [type(message) for message in received[0]] == [
             HumanMessage,
             AIMessage,
             ToolMessage,
@@ -277,10 +277,10 @@ class TestInputReachesTheModel:
         ],
     )
     def test_as_one_message(self, make_agent: Make, content: Any, heard_as: Any) -> None:
-        heard: list[list[BaseMessage]] = []
-        agent = make_agent(build_graph(Scripted("ok", heard=heard), []))
+        received: list[list[BaseMessage]] = []
+        agent = make_agent(build_graph(Scripted("ok", received=received), []))
         agent.predict({"input": [{"role": "user", "content": content}]})
-        assert [message.content for message in heard[0]] == [heard_as]
+        assert [message.content for message in received[0]] == [heard_as]
 
 
 @tool

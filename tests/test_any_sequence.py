@@ -19,13 +19,13 @@ from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph.build import build_graph
 from stateful_agent.responses.items import visible_text
 
-Said = tuple[str, ...]
+Texts = tuple[str, ...]
 
 
 class Echo(BaseChatModel):
-    """Says how long the conversation is and what was said last, so that each answer tells what it was given.
+    """Answers with the length of the conversation and its last message, so that each answer shows what it was given.
 
-    It thinks before it says so, which is told and shown, and is nothing that was said.
+    It reasons before it answers, which is emitted and shown, and is no message.
     """
 
     @property
@@ -33,20 +33,20 @@ class Echo(BaseChatModel):
         return "echo"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        said = tuple(visible_text(message) for message in messages)
+        texts = tuple(visible_text(message) for message in messages)
         content: list[str | dict[str, Any]] = [
             {"type": "thinking", "thinking": "Let me count."},
-            {"type": "text", "text": echo(said)},
+            {"type": "text", "text": echo(texts)},
         ]
         return ChatResult(generations=[ChatGeneration(message=AIMessage(content))])
 
 
-def echo(said: Said) -> str:
-    return f"{len(said)}. {said[-1].split()[-1] if said else 'nothing'}"
+def echo(texts: Texts) -> str:
+    return f"{len(texts)}. {texts[-1].split()[-1] if texts else 'nothing'}"
 
 
-def spoken(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items of what was said, each of which is preceded by the thoughts behind it."""
+def message_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages among the items, each of which is preceded by the reasoning behind it."""
     assert all(after["id"] == thought["message_id"] for thought, after in pairwise(items) if is_thought(thought))
     return [item for item in items if not is_thought(item)]
 
@@ -59,7 +59,7 @@ def is_thought(item: dict[str, Any]) -> bool:
 class Checkpoint:
     """What the plain model knows of a checkpoint."""
 
-    said: Said
+    texts: Texts
     next: str
     pending: str = ""
 
@@ -71,57 +71,57 @@ class Tree:
         self.agent, self.thread_id = agent, thread_id
         self.checkpoints: dict[str, Checkpoint] = {}
 
-    def place(self, n: int) -> tuple[str, Checkpoint]:
+    def checkpoint_at(self, n: int) -> tuple[str, Checkpoint]:
         ids = sorted(self.checkpoints)
         return ids[n % len(ids)], self.checkpoints[ids[n % len(ids)]]
 
     def turn(self, text: str, n: int | None) -> None:
-        place = {} if n is None or not self.checkpoints else {"checkpoint_id": self.place(n)[0]}
-        base = self.checkpoints[place.get("checkpoint_id") or max(self.checkpoints)] if self.checkpoints else None
-        told = say(self.agent, text, thread_id=self.thread_id, **place)["output"]
-        said = base.said if base else ()
-        asked = (*said, text)
+        named = {} if n is None or not self.checkpoints else {"checkpoint_id": self.checkpoint_at(n)[0]}
+        base = self.checkpoints[named.get("checkpoint_id") or max(self.checkpoints)] if self.checkpoints else None
+        output = say(self.agent, text, thread_id=self.thread_id, **named)["output"]
+        texts = base.texts if base else ()
+        asked = (*texts, text)
         self.grown(
-            Checkpoint(said, "__start__", text), Checkpoint(asked, "model"), Checkpoint((*asked, echo(asked)), "")
+            Checkpoint(texts, "__start__", text), Checkpoint(asked, "model"), Checkpoint((*asked, echo(asked)), "")
         )
         shown = self.agent.get_checkpoint_state(self.thread_id)["messages"][-2:]
-        assert told == [{key: item[key] for key in item if key != "message_id"} for item in shown]
+        assert output == [{key: item[key] for key in item if key != "message_id"} for item in shown]
 
     def replay(self, n: int) -> None:
-        checkpoint_id, base = self.place(n)
+        checkpoint_id, base = self.checkpoint_at(n)
         request = {"input": [], "custom_inputs": {"thread_id": self.thread_id, "checkpoint_id": checkpoint_id}}
         self.agent.predict(request)
-        asked = (*base.said, base.pending) if base.pending else base.said
+        asked = (*base.texts, base.pending) if base.pending else base.texts
         then = [] if base.next == "" else [Checkpoint((*asked, echo(asked)), "")]
         then = [Checkpoint(asked, "model"), *then] if base.next == "__start__" else then
         self.grown(base, *then, may_lack_first=True)
 
     def edit(self, n: int, kind: str, which: int, text: str) -> None:
-        checkpoint_id, base = self.place(n)
-        said = [*base.said, base.pending] if base.pending else list(base.said)
+        checkpoint_id, base = self.checkpoint_at(n)
+        texts = [*base.texts, base.pending] if base.pending else list(base.texts)
         state = self.agent.get_checkpoint_state(self.thread_id, checkpoint_id)
-        items = spoken([*state["messages"], *state["pending_messages"]])
-        assert len(items) == len(said)
+        items = message_items([*state["messages"], *state["pending_messages"]])
+        assert len(items) == len(texts)
         edit: dict[str, Any]
         if kind == "append" or not items:
             edit = {"new_messages": [{"role": "user", "content": text}]}
-            said.append(text)
+            texts.append(text)
         else:
             which %= len(items)
             item = items[which]
             if kind == "replace":
                 edit = {"new_messages": [item | {"content": [{"type": "input_text", "text": text}]}]}
-                said[which] = text
+                texts[which] = text
             else:
                 edit = {"remove_messages": [item["id"]]}
-                del said[which]
+                del texts[which]
                 items.pop(which)
-        if tuple(said) == base.said:  # the input that waited at the start is taken back
+        if tuple(texts) == base.texts:  # the input that waited at the start is taken back
             with pytest.raises(InvalidRequest, match="changes nothing"):
                 self.agent.update_checkpoint_state(self.thread_id, checkpoint_id, **edit)
             return
         edited = self.agent.update_checkpoint_state(self.thread_id, checkpoint_id, **edit)
-        self.grown(Checkpoint(tuple(said), "".join(edited["next_nodes"])))
+        self.grown(Checkpoint(tuple(texts), "".join(edited["next_nodes"])))
         last_is_users = kind == "append" or not items or items[-1]["role"] == "user"
         assert edited["next_nodes"] == (["model"] if last_is_users else [])
 
@@ -146,12 +146,12 @@ class Tree:
 
     def read(self, checkpoint_id: str) -> Checkpoint:
         state = self.agent.get_checkpoint_state(self.thread_id, checkpoint_id)
-        said, pending = (
-            tuple(item["content"][0]["text"] for item in spoken(state[name]))
+        texts, pending = (
+            tuple(item["content"][0]["text"] for item in message_items(state[name]))
             for name in ("messages", "pending_messages")
         )
-        assert state["message_count"] == len(said)
-        return Checkpoint(said, "".join(state["next_nodes"]), "".join(pending))
+        assert state["message_count"] == len(texts)
+        return Checkpoint(texts, "".join(state["next_nodes"]), "".join(pending))
 
     def check(self) -> None:
         history = self.agent.get_checkpoint_history(self.thread_id, 1000)

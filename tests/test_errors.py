@@ -56,15 +56,15 @@ class TestBadInput:
     def refused(
         self, make_agent: Make, rows: Any, items: Any, custom: Any, error: type[Exception], **settings: Any
     ) -> None:
-        heard: list[list[BaseMessage]] = []
-        agent = make_agent(build_graph(Scripted("ok", heard=heard), []), **settings)
+        received: list[list[BaseMessage]] = []
+        agent = make_agent(build_graph(Scripted("ok", received=received), []), **settings)
         say(agent, "hello", thread_id="t")
         before = rows()
         for answer in (agent.predict, lambda request: list(agent.predict_stream(request))):
             with pytest.raises(error):
                 answer({"input": items, "custom_inputs": custom})
         assert rows() == before
-        assert len(heard) == 1
+        assert len(received) == 1
 
     def test_database_out_of_reach(self, make_agent: Make) -> None:
         agent = make_agent(database_url="postgresql://me:pa55word@127.0.0.1:9/nowhere", database_timeout=0.5)

@@ -11,7 +11,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
 from scripted import Scripted
-from walking import said, user
+from walking import texts, user
 
 from stateful_agent.errors import AgentError, InvalidRequest
 from stateful_agent.graph.build import build_graph
@@ -32,19 +32,19 @@ MEGABYTE = 1024 * 1024
     ids=["10 MB", "emoji", "NUL", "escapes"],
 )
 def test_text_comes_back_as_it_was(make_agent: Make, text: str) -> None:
-    heard: list[list[BaseMessage]] = []
-    agent = make_agent(build_graph(Scripted(text, heard=heard), []))
+    received: list[list[BaseMessage]] = []
+    agent = make_agent(build_graph(Scripted(text, received=received), []))
     say(agent, text, thread_id="t")
     say(agent, "go on", thread_id="t")
-    assert [message.content for message in heard[1]] == [text, f"{text} ", "go on"]
-    assert said(agent) == [text, f"{text} ", "go on", f"{text} "]
+    assert [message.content for message in received[1]] == [text, f"{text} ", "go on"]
+    assert texts(agent) == [text, f"{text} ", "go on", f"{text} "]
 
 
 def test_thousands_of_items(make_agent: Make) -> None:
     agent = make_agent(build_graph(Scripted("yes"), []))
     items = [user(f"{n}") for n in range(3000)]
     agent.predict({"input": items, "custom_inputs": {"thread_id": "t"}})
-    assert said(agent) == [*(f"{n}" for n in range(3000)), "yes "]
+    assert texts(agent) == [*(f"{n}" for n in range(3000)), "yes "]
 
 
 def deep(levels: int) -> str:
@@ -110,7 +110,7 @@ def test_what_a_model_or_a_tool_says_cannot_end_a_conversation(make_agent: Make,
         say(agent, "go", thread_id="t")
     quiet = make_agent(build_graph(Scripted("yes"), []))
     say(quiet, "and now?", thread_id="t")
-    assert said(quiet)[-2:] == ["and now?", "yes "]
+    assert texts(quiet)[-2:] == ["and now?", "yes "]
 
 
 class Insistent(Scripted):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import say, text_of
 from starlette.testclient import TestClient
-from walking import said, user
+from walking import texts, user
 
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound, Unidentified
 from stateful_agent.identity import ALL_USERS
@@ -60,14 +60,14 @@ class TestContext:
                 asking(agent, "bob", thread_id="nowhere", **request)
             assert theirs.value.as_dict() == nobodys.value.as_dict()
         operator = agent.as_user(ALL_USERS)
-        assert said(operator)[0] == "I'm headed to SF!"
+        assert texts(operator)[0] == "I'm headed to SF!"
         assert len(operator.get_checkpoint_history("t")) == 3
 
     def test_nobody_else_can_write_on_it(self, agent: Any) -> None:
         asking(agent, "alice", "I'm headed to SF!", thread_id="t")
         with pytest.raises(ThreadNotFound):
             asking(agent, "bob", "Where am I going?", thread_id="t")
-        assert len(said(agent.as_user("alice"))) == 2
+        assert len(texts(agent.as_user("alice"))) == 2
 
     def test_nor_reach_it_by_a_response(self, agent: Any) -> None:
         response = asking(agent, "alice", "I'm headed to SF!")

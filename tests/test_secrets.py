@@ -57,10 +57,10 @@ def test_an_agents_life(
     if not is_encrypted:
         settings["langgraph_aes_key"] = None
     agent = make_agent(default_graph, **settings)
-    told: list[Any] = [say(agent, f"Weather in {WORD}?", thread_id="t")]
-    place = {name: told[0]["custom_outputs"][name] for name in ("thread_id", "checkpoint_id")}
-    told.append(agent.update_checkpoint_state(**place, new_messages=[{"role": "user", "content": WORD}]))
-    told.append(say(agent, "hello", **place))
+    shown: list[Any] = [say(agent, f"Weather in {WORD}?", thread_id="t")]
+    ref = {name: shown[0]["custom_outputs"][name] for name in ("thread_id", "checkpoint_id")}
+    shown.append(agent.update_checkpoint_state(**ref, new_messages=[{"role": "user", "content": WORD}]))
+    shown.append(say(agent, "hello", **ref))
     failing = make_agent(build_graph(Scripted(failure=KeyError("no such thing")), []), **settings)
     elsewhere = "postgresql://me:{}@127.0.0.1:9/none"
     lost = make_agent(default_graph, database_url=elsewhere.format(PASSWORD), database_timeout=0.3)
@@ -68,18 +68,18 @@ def test_an_agents_life(
     for broken in (failing, lost, wrong):
         with pytest.raises(AgentError) as caught:
             say(broken, WORD, thread_id="t")
-        told.append(f"{caught.value} {caught.value!r} {caught.value.as_dict()}")
-    told += [agent.get_checkpoint_history("t", 100), agent.get_checkpoint_state("t"), agent.list_threads()]
-    told.append(f"{Settings()!r} {Settings().model_dump()} {vars(agent)} {agent.database.description}")
+        shown.append(f"{caught.value} {caught.value!r} {caught.value.as_dict()}")
+    shown += [agent.get_checkpoint_history("t", 100), agent.get_checkpoint_state("t"), agent.list_threads()]
+    shown.append(f"{Settings()!r} {Settings().model_dump()} {vars(agent)} {agent.database.description}")
     mlflow.flush_trace_async_logging()
     traces = b"".join(files(Path(urllib.parse.urlparse(tracking).path).parent))
 
-    tables, said, logs = dump(database), str(told).encode(), caplog.text.encode()
+    tables, answers, logs = dump(database), str(shown).encode(), caplog.text.encode()
     for secret in (PASSWORD, *SECRETS.values()):
-        for place_name, found in {"tables": tables, "answers": said, "logs": logs, "traces": traces}.items():
+        for place_name, found in {"tables": tables, "answers": answers, "logs": logs, "traces": traces}.items():
             assert secret.encode() not in found, (secret, place_name)
     # So the search finds what is there.
     assert (WORD.encode() in tables) is not is_encrypted
-    assert WORD.encode() in said
+    assert WORD.encode() in answers
     assert WORD.encode() in traces
     assert b"no such thing" in logs

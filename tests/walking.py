@@ -26,15 +26,15 @@ def replay(agent: Any, entry: dict[str, Any], stream: bool = False) -> dict[str,
 
 def fork(agent: Any, entry: dict[str, Any], text: str, stream: bool = False) -> dict[str, Any]:
     """A turn from an entry of the history."""
-    place = {"thread_id": entry["thread_id"], "checkpoint_id": entry["checkpoint_id"]}
+    ref = {"thread_id": entry["thread_id"], "checkpoint_id": entry["checkpoint_id"]}
     if not stream:
-        return say(agent, text, **place)
-    events = list(agent.predict_stream({"input": [user(text)], "custom_inputs": place}))
+        return say(agent, text, **ref)
+    events = list(agent.predict_stream({"input": [user(text)], "custom_inputs": ref}))
     return dict(events[-1].model_dump(exclude_none=True)["response"])
 
 
-def said(agent: Any, checkpoint_id: str | None = None, thread_id: str = "t") -> list[str]:
-    """All that was said up to a checkpoint."""
+def texts(agent: Any, checkpoint_id: str | None = None, thread_id: str = "t") -> list[str]:
+    """The texts of a thread up to a checkpoint."""
     items = agent.get_checkpoint_state(thread_id, checkpoint_id)["messages"]
     return [item["content"][0]["text"] if item["type"] == "message" else item["type"] for item in items]
 
@@ -88,8 +88,8 @@ stuck: set[str] = set()
 @tool("search")
 async def weather(query: str) -> str:
     """Search for the weather."""
-    place = query.split()[-1]
-    calls.append(place)
-    if place in stuck:
+    city = query.split()[-1]
+    calls.append(city)
+    if city in stuck:
         await asyncio.sleep(60)
-    return f"{place}: 60°F"
+    return f"{city}: 60°F"

@@ -19,7 +19,7 @@ from conftest import ROOT, eventually, say, text_of
 from databases import value
 from langgraph.checkpoint.base import id as checkpoint_ids
 from scripted import Scripted
-from walking import said, user
+from walking import texts, user
 
 from stateful_agent.checkpoints import lease, saver, write_batch
 from stateful_agent.checkpoints.attempt import Attempt
@@ -30,7 +30,7 @@ Make = Callable[..., Any]
 
 
 def begin(agent: Any, thread_id: str = "t") -> Any:
-    """A stream that has said its first word."""
+    """A stream that has emitted its first word."""
     stream = agent.predict_stream({"input": [user("begin")], "custom_inputs": {"thread_id": thread_id}})
     while next(stream).type != "response.output_text.delta":
         pass
@@ -43,7 +43,7 @@ def go_on() -> Event:
 
 
 def slow(make_agent: Make, go_on: Event) -> Any:
-    """An agent that says two words, the second when it is told to."""
+    """An agent that answers in two words, the second when it is let."""
     return make_agent(build_graph(Scripted("one", go_on.is_set, "two"), []))
 
 
@@ -51,9 +51,9 @@ def test_turns_at_the_same_time_are_all_in_one_branch(make_agent: Make) -> None:
     agents = [make_agent(build_graph(Scripted("yes", pause=0.05), [])) for _ in range(2)]
     with ThreadPoolExecutor(8) as callers:
         list(callers.map(lambda n: say(agents[n % 2], f"question {n}", thread_id="t"), range(8)))
-    heard = said(agents[0])
-    assert sorted(heard[::2]) == [f"question {n}" for n in range(8)]
-    assert heard[1::2] == ["yes "] * 8
+    received = texts(agents[0])
+    assert sorted(received[::2]) == [f"question {n}" for n in range(8)]
+    assert received[1::2] == ["yes "] * 8
     assert len(agents[0].list_branches("t")) == 1
 
 
@@ -66,7 +66,7 @@ def test_who_waits_is_served_in_order(make_agent: Make, go_on: Event, database: 
             eventually(lambda: value(connection, "SELECT count(*) FROM agent_waiting") == n + 1)  # noqa: B023
         go_on.set()
         list(stream)
-    assert said(running)[2::2] == [f"question {n}" for n in range(6)]
+    assert texts(running)[2::2] == [f"question {n}" for n in range(6)]
 
 
 def test_who_has_the_thread_waits_no_more(
@@ -127,7 +127,7 @@ def test_who_waits_too_long_is_refused_and_nothing_is_written(make_agent: Make, 
         other.update_checkpoint_state("t", other.get_checkpoint_history("t")[0]["checkpoint_id"], [user("me too")])
     go_on.set()
     list(stream)
-    assert said(running) == ["begin", "one two "]
+    assert texts(running) == ["begin", "one two "]
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM agent_waiting").fetchone() == (0,)
 
@@ -148,9 +148,9 @@ class TestWhatChangesWhileATurnTakesTheThread:
     """The turn has begun to read, and waits for the row of its thread, which another changes."""
 
     @contextmanager
-    def taking(self, agent: Any, database: str, **place: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
+    def taking(self, agent: Any, database: str, **ref: str) -> Iterator[tuple[psycopg.Connection, Future[Any]]]:
         async def attempt() -> Any:
-            request = {"input": [user("hello")], "custom_inputs": {"thread_id": "t", **place}}
+            request = {"input": [user("hello")], "custom_inputs": {"thread_id": "t", **ref}}
             async for event in agent.aevents(request, Attempt("resp_00000000000000000000000000000000", b"digest")):
                 last = event
             return last["response"]
@@ -226,7 +226,7 @@ def test_a_long_turn_keeps_its_thread(make_agent: Make, go_on: Event) -> None:
         go_on.set()
         list(stream)
         waiting.result()
-    assert said(running)[:3] == ["begin", "one two ", "What is 2 + 2?"]
+    assert texts(running)[:3] == ["begin", "one two ", "What is 2 + 2?"]
 
 
 @pytest.mark.usefixtures("quick_leases")
@@ -239,11 +239,11 @@ def test_a_holder_that_falls_silent_is_overtaken_and_can_write_no_more(
     say(other, "What is 2 + 2?", thread_id="t")
     go_on.set()
     assert list(stream)[-1].code == TurnOvertaken.code
-    heard = said(other)
-    assert heard[:2] == ["begin", "What is 2 + 2?"]
+    received = texts(other)
+    assert received[:2] == ["begin", "What is 2 + 2?"]
     assert len(other.list_branches("t")) == 1
     assert text_of(say(stalled, "and 3 + 3?", thread_id="t"))
-    assert said(other)[:3] == heard
+    assert texts(other)[:3] == received
 
 
 def test_a_thread_is_free_after_a_turn_that_failed(make_agent: Make) -> None:
@@ -270,7 +270,7 @@ def test_a_release_whose_reply_is_lost_can_be_said_again(make_agent: Make, monke
     monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute_and_lose)
     assert say(agent, "hello", thread_id="t")["status"] == "completed"
     assert len(lost) == 3
-    assert said(agent) == ["hello", "yes "]
+    assert texts(agent) == ["hello", "yes "]
 
 
 REPLICA = """
@@ -307,7 +307,7 @@ def test_a_replica_whose_clock_is_behind_loses_nothing(agent: Any, database: str
                 say(agent, "here", thread_id=seconds)
                 print(seconds, file=replica.stdin, flush=True)
                 assert replica.stdout.readline() == "done\n"
-            assert said(agent, thread_id=seconds)[::2] == ["here", "there", "here", "there"]
+            assert texts(agent, thread_id=seconds)[::2] == ["here", "there", "here", "there"]
             assert len(agent.list_branches(seconds)) == 1
         replica.stdin.close()
 
@@ -319,7 +319,7 @@ def test_a_clock_that_cannot_be_moved_on_is_refused(agent: Any, monkeypatch: pyt
     monkeypatch.setattr(checkpoint_ids, "_last_v6_timestamp", None)
     with pytest.raises(ClockBehind):
         say(agent, "hello again", thread_id="t")
-    assert len(said(agent)) == 2
+    assert len(texts(agent)) == 2
 
 
 def test_a_store_whose_reply_is_lost_while_another_run_takes_the_thread_was_stored_all_the_same(
@@ -342,4 +342,4 @@ def test_a_store_whose_reply_is_lost_while_another_run_takes_the_thread_was_stor
     monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute_and_lose)
     assert say(agent, "hello", thread_id="t")["status"] == "completed"
     assert lost
-    assert said(agent) == ["hello", "yes ", "me too", "no "]
+    assert texts(agent) == ["hello", "yes ", "me too", "no "]

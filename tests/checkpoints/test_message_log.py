@@ -9,7 +9,7 @@ from conftest import say, text_of
 from databases import value
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
-from walking import Branches, at, execute, fork, read_all, replay, said, user
+from walking import Branches, at, execute, fork, read_all, replay, texts, user
 
 from stateful_agent.checkpoints import message_log
 from stateful_agent.checkpoints.cipher import Cipher
@@ -59,8 +59,8 @@ class TestStoredOnce:
         removed = [head["messages"][3]["id"]]
         agent.update_checkpoint_state("t", head["checkpoint_id"], [changed], remove_messages=removed)
         assert numbers(database) == [1, 2, 3, 4, 5, 6, 7]
-        assert [text for n, text in enumerate(said(agent)) if n in (0, 2, 3)] == ["one", "TWO", "three"]
-        assert said(agent, head["checkpoint_id"])[2] == "two"
+        assert [text for n, text in enumerate(texts(agent)) if n in (0, 2, 3)] == ["one", "TWO", "three"]
+        assert texts(agent, head["checkpoint_id"])[2] == "two"
 
     def test_what_pruning_leaves_unused_goes_and_its_number_is_not_given_again(
         self, agent: Any, make_agent: Make, database: str
@@ -80,7 +80,7 @@ class TestStoredOnce:
         assert numbers(database) == [1, 2]
         say(agent, "four", thread_id="t")
         assert numbers(database) == [1, 2, 7, 8]
-        assert said(agent) == said(make_agent())
+        assert texts(agent) == texts(make_agent())
 
     def test_a_thread_from_before_goes_on(self, agent: Any, make_agent: Make, database: str) -> None:
         """One whose lists of messages are stored whole, as LangGraph does."""
@@ -119,14 +119,14 @@ class TestRemembered:
         say(agent, "I'm headed to SF!", thread_id="t")
         other.delete_thread("t")
         say(other, "I'm headed to Oslo!", thread_id="t")
-        assert said(agent)[0] == "I'm headed to Oslo!"
+        assert texts(agent)[0] == "I'm headed to Oslo!"
         assert "Oslo" in text_of(say(agent, "Where am I going?", thread_id="t"))
 
     def test_what_a_step_changes_in_place_is_not_in_other_turns(self, make_agent: Make) -> None:
-        heard = []
+        received = []
 
         def spoil(state: MessagesState) -> Any:
-            heard.append([message.content for message in state["messages"]])
+            received.append([message.content for message in state["messages"]])
             for message in state["messages"]:
                 message.content = "spoilt"
                 message.additional_kwargs["spoilt"] = True
@@ -138,8 +138,8 @@ class TestRemembered:
         agent = make_agent(graph)
         for text in ("one", "two", "three"):
             say(agent, text, thread_id="t")
-        assert heard[-1] == ["one", "ok", "two", "ok", "three"]
-        assert said(make_agent(graph)) == ["one", "ok", "two", "ok", "three", "ok"]
+        assert received[-1] == ["one", "ok", "two", "ok", "three"]
+        assert texts(make_agent(graph)) == ["one", "ok", "two", "ok", "three", "ok"]
 
     def test_nothing_in_a_message_is_shared_between_two_turns(self, make_agent: Make) -> None:
         seen = []
@@ -170,7 +170,7 @@ class TestRemembered:
         graph.add_edge(START, "revise")
         say(make_agent(graph), "one", thread_id="t")
         say(make_agent(graph), "two", thread_id="t")
-        assert said(make_agent(graph)) == ["one!!", "ok", "two", "ok"]
+        assert texts(make_agent(graph)) == ["one!!", "ok", "two", "ok"]
 
     def test_the_threads_used_longest_ago_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(message_log, "CACHED_BYTES", 100)
@@ -185,7 +185,7 @@ class TestRemembered:
 
 
 def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
-    """From a process that knows the thread and from one that does not; and nothing that was said ever changes."""
+    """From a process that knows the thread and from one that does not; and no message ever changes."""
     pick = random.Random(787432)
     agent = make_agent()
     say(agent, "Weather in SF and LA?", thread_id="t")

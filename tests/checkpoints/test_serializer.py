@@ -13,7 +13,7 @@ from langgraph.graph import START, StateGraph
 from planning import NUMBER, Mood, Plan, Planning, Trip, Undeclared, planner
 from pydantic import SecretStr
 from scripted import Scripted
-from walking import execute, fork, read_all, said
+from walking import execute, fork, read_all, texts
 
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.serializer import Serializer
@@ -44,10 +44,10 @@ class TestStrict:
         for table in ("checkpoint_blobs", "checkpoint_writes"):
             execute(database, f"UPDATE {table} SET type = 'msgpack', blob = %(planted)s", planted=planted)
         agent = make_agent()
-        for place in places:
-            for use in (agent.get_checkpoint_state, lambda **place: say(agent, "go on", **place)):
+        for ref in places:
+            for use in (agent.get_checkpoint_state, lambda **ref: say(agent, "go on", **ref)):
                 with contextlib.suppress(Exception):  # it is no conversation any more
-                    use(**place)
+                    use(**ref)
         with contextlib.suppress(Exception):
             say(agent, "go on", thread_id="t")
         assert not folder.exists()
@@ -102,9 +102,9 @@ class TestEncryption:
     ) -> None:
         first = say(make_agent(planner(), langgraph_aes_key=key), WORD, thread_id="t")["custom_outputs"]
         say(make_agent(langgraph_aes_key=key), f"Weather in {WORD}?", thread_id="u")
-        place = {name: first[name] for name in ("thread_id", "checkpoint_id")}
+        ref = {name: first[name] for name in ("thread_id", "checkpoint_id")}
         edit = [{"role": "user", "content": f"edited {WORD}"}]
-        make_agent(planner(), langgraph_aes_key=key).update_checkpoint_state(**place, new_messages=edit)
+        make_agent(planner(), langgraph_aes_key=key).update_checkpoint_state(**ref, new_messages=edit)
         failing = make_agent(build_graph(Scripted(failure=RuntimeError(f"no {WORD}")), []), langgraph_aes_key=key)
         with pytest.raises(AgentError):
             say(failing, "fail", thread_id="t")
@@ -237,7 +237,7 @@ class TestFromPlainToEncrypted:
         agent.delete_thread("t")
         assert WORD.encode() not in dump(database)
         say(agent, "go on", thread_id=copy)
-        assert said(agent, thread_id=copy)[-1] == "you said go on"
+        assert texts(agent, thread_id=copy)[-1] == "you said go on"
 
     def test_a_copy_of_what_cannot_be_read_is_none(self, make_agent: Make, rows: Any) -> None:
         say(make_agent(langgraph_aes_key=KEY), WORD, thread_id="t")

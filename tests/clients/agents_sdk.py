@@ -22,12 +22,12 @@ def run(text: str, custom_inputs: Json, **fields: Any) -> Any:
     return loop.run(Runner.run(agent(URL, custom_inputs), text, **fields))
 
 
-def hear(saw: Saw, text: str, url: str = URL) -> Any:
+def receive(saw: Saw, text: str, url: str = URL) -> Any:
     async def listen() -> Any:
         result = Runner.run_streamed(agent(url, {"thread_id": saw.thread_id}), text)
         async for event in result.stream_events():
             if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
-                saw.hear(event.data.delta)
+                saw.receive(event.data.delta)
         return result
 
     return loop.run(listen())
@@ -44,7 +44,7 @@ def answer(saw: Saw) -> None:
 
 @case("stream")
 def stream(saw: Saw) -> None:
-    assert hear(saw, SF).final_output == saw.text
+    assert receive(saw, SF).final_output == saw.text
 
 
 @case("tool call", by="run")
@@ -55,14 +55,14 @@ def tool_call(saw: Saw) -> None:
 
 @case("tool call", by="run_streamed")
 def tool_call_in_stream(saw: Saw) -> None:
-    saw.calls = calls_in(hear(saw, WEATHER))
+    saw.calls = calls_in(receive(saw, WEATHER))
 
 
 @case("second turn", by="session")
 def second_turn(saw: Saw) -> None:
-    session, place = SQLiteSession(saw.thread_id), {"thread_id": saw.thread_id}
-    run(WEATHER, place, session=session)
-    saw.text = run(WARMER, place, session=session).final_output
+    session, custom_inputs = SQLiteSession(saw.thread_id), {"thread_id": saw.thread_id}
+    run(WEATHER, custom_inputs, session=session)
+    saw.text = run(WARMER, custom_inputs, session=session).final_output
 
 
 @case("second turn", by="previous_response_id")
@@ -85,4 +85,4 @@ def refused(saw: Saw) -> None:
 
 @case("broken off")
 def broken_off(saw: Saw) -> None:
-    hear(saw, BREAK_OFF, STRICT_URL)
+    receive(saw, BREAK_OFF, STRICT_URL)

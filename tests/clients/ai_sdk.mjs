@@ -33,11 +33,11 @@ const ask = (prompt, metadata) => generateText(call(prompt, { tool_items: inAnsw
 const place = (saw, more) => ({ thread_id: saw.thread_id, ...more });
 const callsIn = (steps) => steps.flatMap((step) => step.toolCalls).map((call) => call.toolName.replace("mcp.", ""));
 
-async function hear(saw, prompt, url_) {
+async function receive(saw, prompt, url_) {
   const metadata = { tool_items: inStream, ...place(saw) };
   const result = streamText({ ...call(prompt, metadata, url_), onError: () => {} });
   for await (const part of result.fullStream) {
-    if (part.type === "text-delta") saw.hear(part.text);
+    if (part.type === "text-delta") saw.receive(part.text);
     if (part.type === "error") throw part.error;
     check(part.type !== "tool-error", `tool-error: ${part.error}`);
   }
@@ -49,7 +49,7 @@ await test("answer", "", async (saw) => {
 });
 
 await test("stream", "", async (saw) => {
-  await hear(saw, SF);
+  await receive(saw, SF);
 });
 
 await test("tool call", databricks ? "generateText (hidden)" : "generateText", async (saw) => {
@@ -59,13 +59,13 @@ await test("tool call", databricks ? "generateText (hidden)" : "generateText", a
 });
 
 await test("tool call", "streamText", async (saw) => {
-  const result = await hear(saw, WEATHER);
+  const result = await receive(saw, WEATHER);
   saw.calls = callsIn(await result.steps);
 });
 
 await test("second turn", "history", async (saw) => {
   const history = [{ role: "user", content: WEATHER }];
-  history.push(...(await (await hear(saw, history)).response).messages, { role: "user", content: WARMER });
+  history.push(...(await (await receive(saw, history)).response).messages, { role: "user", content: WARMER });
   saw.text = (await ask(history, place(saw))).text;
 });
 
@@ -82,4 +82,4 @@ await test("fork", "metadata", async (saw) => {
 
 await test("refused", "", (saw) => ask(SF, place(saw, { checkpoint_id: "none" })));
 
-await test("broken off", "", (saw) => hear(saw, BREAK_OFF, strictUrl));
+await test("broken off", "", (saw) => receive(saw, BREAK_OFF, strictUrl));

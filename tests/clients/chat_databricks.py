@@ -16,11 +16,11 @@ def connect(url: str) -> Any:
 chat, strict = connect(URL), connect(STRICT_URL)
 
 
-def hear(saw: Saw, chat: Any, text: str) -> list[Any]:
+def receive(saw: Saw, chat: Any, text: str) -> list[Any]:
     chunks = []
-    for chunk in chat.stream(text, **saw.place()):
+    for chunk in chat.stream(text, **saw.custom_inputs()):
         if isinstance(chunk, AIMessageChunk):  # and not a tool's output
-            saw.hear(chunk.text)
+            saw.receive(chunk.text)
             chunks.append(chunk)
     return chunks
 
@@ -31,57 +31,57 @@ def calls_in(*messages: Any) -> list[str]:
 
 @case("answer")
 def answer(saw: Saw) -> None:
-    saw.text = chat.invoke(SF, **saw.place()).text
+    saw.text = chat.invoke(SF, **saw.custom_inputs()).text
 
 
 @case("stream")
 def stream(saw: Saw) -> None:
-    hear(saw, chat, SF)
+    receive(saw, chat, SF)
 
 
 @case("tool call", by="invoke")
 def tool_call(saw: Saw) -> None:
-    message = chat.invoke(WEATHER, **saw.place())
+    message = chat.invoke(WEATHER, **saw.custom_inputs())
     saw.text, saw.calls = message.text, calls_in(message)
 
 
 @case("tool call", by="stream")
 def tool_call_in_stream(saw: Saw) -> None:
-    saw.calls = calls_in(*hear(saw, chat, WEATHER))
+    saw.calls = calls_in(*receive(saw, chat, WEATHER))
 
 
 @case("second turn", by="history")
 def second_turn(saw: Saw) -> None:
     history: list[Any] = [HumanMessage(WEATHER)]
-    history += [chat.invoke(history, **saw.place()), HumanMessage(WARMER)]
-    saw.text = chat.invoke(history, **saw.place()).text
+    history += [chat.invoke(history, **saw.custom_inputs()), HumanMessage(WARMER)]
+    saw.text = chat.invoke(history, **saw.custom_inputs()).text
 
 
 @case("second turn", by="custom_inputs")
 def second_turn_in_thread(saw: Saw) -> None:
-    first = chat.invoke(WEATHER, **saw.place())
+    first = chat.invoke(WEATHER, **saw.custom_inputs())
     saw.text = chat.invoke(WARMER, custom_inputs={"thread_id": first.custom_outputs["thread_id"]}).text
 
 
 @case("fork", by="custom_inputs")
 def fork(saw: Saw) -> None:
-    first = chat.invoke(SF, **saw.place())
-    chat.invoke(OSLO, **saw.place())
+    first = chat.invoke(SF, **saw.custom_inputs())
+    chat.invoke(OSLO, **saw.custom_inputs())
     saw.text = chat.invoke(WHERE, custom_inputs=first.custom_outputs).text
 
 
 @case("fork", by="custom_inputs after a stream")
 def fork_of_stream(saw: Saw) -> None:
-    place = [chunk.custom_outputs for chunk in hear(saw, chat, SF) if getattr(chunk, "custom_outputs", None)][-1]
-    chat.invoke(OSLO, **saw.place())
-    saw.text = chat.invoke(WHERE, custom_inputs=place).text
+    outputs = [chunk.custom_outputs for chunk in receive(saw, chat, SF) if getattr(chunk, "custom_outputs", None)][-1]
+    chat.invoke(OSLO, **saw.custom_inputs())
+    saw.text = chat.invoke(WHERE, custom_inputs=outputs).text
 
 
 @case("refused")
 def refused(saw: Saw) -> None:
-    chat.invoke(SF, **saw.place(checkpoint_id="none"))
+    chat.invoke(SF, **saw.custom_inputs(checkpoint_id="none"))
 
 
 @case("broken off")
 def broken_off(saw: Saw) -> None:
-    hear(saw, strict, BREAK_OFF)
+    receive(saw, strict, BREAK_OFF)

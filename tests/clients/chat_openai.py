@@ -15,10 +15,10 @@ def connect(url: str, **fields: Any) -> ChatOpenAI:
 chat, strict = connect(URL), connect(STRICT_URL)
 
 
-def hear(saw: Saw, chat: ChatOpenAI, text: str) -> Any:
+def receive(saw: Saw, chat: ChatOpenAI, text: str) -> Any:
     whole = None
-    for chunk in chat.stream(text, extra_body=saw.place()):
-        saw.hear(chunk.text)
+    for chunk in chat.stream(text, extra_body=saw.custom_inputs()):
+        saw.receive(chunk.text)
         whole = chunk if whole is None else whole + chunk
     return whole
 
@@ -29,35 +29,35 @@ def calls_in(message: AIMessage) -> list[str]:
 
 @case("answer")
 def answer(saw: Saw) -> None:
-    saw.text = chat.invoke(SF, extra_body=saw.place()).text
+    saw.text = chat.invoke(SF, extra_body=saw.custom_inputs()).text
 
 
 @case("stream")
 def stream(saw: Saw) -> None:
-    hear(saw, chat, SF)
+    receive(saw, chat, SF)
 
 
 @case("tool call", by="invoke")
 def tool_call(saw: Saw) -> None:
-    message = chat.invoke(WEATHER, extra_body=saw.place())
+    message = chat.invoke(WEATHER, extra_body=saw.custom_inputs())
     saw.text, saw.calls = message.text, calls_in(message)
 
 
 @case("tool call", by="stream")
 def tool_call_in_stream(saw: Saw) -> None:
-    saw.calls = calls_in(hear(saw, chat, WEATHER))
+    saw.calls = calls_in(receive(saw, chat, WEATHER))
 
 
 @case("second turn", by="history")
 def second_turn(saw: Saw) -> None:
     history: list[Any] = [HumanMessage(WEATHER)]
-    history += [chat.invoke(history, extra_body=saw.place()), HumanMessage(WARMER)]
-    saw.text = chat.invoke(history, extra_body=saw.place()).text
+    history += [chat.invoke(history, extra_body=saw.custom_inputs()), HumanMessage(WARMER)]
+    saw.text = chat.invoke(history, extra_body=saw.custom_inputs()).text
 
 
 @case("second turn", by="previous_response_id")
 def second_turn_by_response(saw: Saw) -> None:
-    first = chat.invoke(WEATHER, extra_body=saw.place())
+    first = chat.invoke(WEATHER, extra_body=saw.custom_inputs())
     history = [HumanMessage(WEATHER), first, HumanMessage(WARMER)]
     saw.text = connect(URL, use_previous_response_id=True).invoke(history).text
 
@@ -71,16 +71,16 @@ def fork(saw: Saw) -> None:
 
 @case("fork", by="previous_response_id")
 def fork_by_response(saw: Saw) -> None:
-    first = chat.invoke(SF, extra_body=saw.place()).response_metadata["id"]
+    first = chat.invoke(SF, extra_body=saw.custom_inputs()).response_metadata["id"]
     chat.invoke(OSLO, previous_response_id=first)
     saw.text = chat.invoke(WHERE, previous_response_id=first).text
 
 
 @case("refused")
 def refused(saw: Saw) -> None:
-    chat.invoke(SF, extra_body=saw.place(checkpoint_id="none"))
+    chat.invoke(SF, extra_body=saw.custom_inputs(checkpoint_id="none"))
 
 
 @case("broken off")
 def broken_off(saw: Saw) -> None:
-    hear(saw, strict, BREAK_OFF)
+    receive(saw, strict, BREAK_OFF)

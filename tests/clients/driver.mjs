@@ -20,7 +20,7 @@ class Saw {
     this.thread_id = `${name} ${name_} ${by}`.replace(/\W+/g, "-");
   }
 
-  hear(delta) {
+  receive(delta) {
     this.text += delta;
     this.deltas += delta !== "";
   }

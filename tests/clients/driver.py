@@ -28,11 +28,11 @@ class Saw:
     statuses: list[str | None] = field(default_factory=list)
     error: list[str] | None = None
 
-    def hear(self, delta: str) -> None:
+    def receive(self, delta: str) -> None:
         self.text += delta
         self.deltas += bool(delta)
 
-    def place(self, **more: Any) -> dict[str, Any]:
+    def custom_inputs(self, **more: Any) -> dict[str, Any]:
         """Extra fields of a request that name the case's thread."""
         return {"custom_inputs": {"thread_id": self.thread_id} | more}
 

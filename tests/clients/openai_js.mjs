@@ -11,9 +11,9 @@ const place = (saw, more) => ({ custom_inputs: { thread_id: saw.thread_id, ...mo
 const ask = (input, fields) => client.responses.create({ model: "agent", input, ...fields });
 const callsIn = (response) => response.output.filter((item) => item.type === "function_call").map((item) => item.name);
 
-async function hear(saw, events) {
+async function receive(saw, events) {
   let event;
-  for await (event of events) if (event.type === "response.output_text.delta") saw.hear(event.delta);
+  for await (event of events) if (event.type === "response.output_text.delta") saw.receive(event.delta);
   return event;
 }
 
@@ -21,9 +21,9 @@ const stream = (client, input, saw, more) =>
   client.responses.create({ model: "agent", input, stream: true, ...place(saw), ...more });
 
 async function hearByHelper(saw, client, input) {
-  const heard = client.responses.stream({ model: "agent", input, ...place(saw) });
-  await hear(saw, heard);
-  return heard.finalResponse();
+  const received = client.responses.stream({ model: "agent", input, ...place(saw) });
+  await receive(saw, received);
+  return received.finalResponse();
 }
 
 await test("answer", "", async (saw) => {
@@ -31,7 +31,7 @@ await test("answer", "", async (saw) => {
 });
 
 await test("stream", "create", async (saw) => {
-  await hear(saw, await stream(client, SF, saw));
+  await receive(saw, await stream(client, SF, saw));
 });
 
 await test("stream", "stream", async (saw) => {
@@ -80,7 +80,7 @@ await test("fork", "previous_response_id", async (saw) => {
 await test("refused", "", (saw) => ask(SF, place(saw, { checkpoint_id: "none" })));
 
 await test("broken off", "create", async (saw) => {
-  await hear(saw, await stream(strict, BREAK_OFF, saw));
+  await receive(saw, await stream(strict, BREAK_OFF, saw));
 });
 
 await test("broken off", "stream", (saw) => hearByHelper(saw, strict, BREAK_OFF));
@@ -102,11 +102,11 @@ await test("resumed", "", async (saw) => {
     if (event.type === "response.created") created = event;
     seen = event.sequence_number;
     if (event.type === "response.output_text.delta") {
-      saw.hear(event.delta);
+      saw.receive(event.delta);
       break;
     }
   }
-  const last = await hear(
+  const last = await receive(
     saw,
     await strict.responses.retrieve(created.response.id, { stream: true, starting_after: seen }),
   );

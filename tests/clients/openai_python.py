@@ -41,28 +41,28 @@ def calls_in(response: Any) -> list[str]:
     return [item.name for item in response.output if item.type == "function_call"]
 
 
-def hear(saw: Saw, client: openai.OpenAI, text: str) -> None:
-    for event in client.responses.create(model="agent", input=text, stream=True, extra_body=saw.place()):
+def receive(saw: Saw, client: openai.OpenAI, text: str) -> None:
+    for event in client.responses.create(model="agent", input=text, stream=True, extra_body=saw.custom_inputs()):
         if event.type == "response.output_text.delta":
-            saw.hear(event.delta)
+            saw.receive(event.delta)
 
 
 def hear_by_helper(saw: Saw, client: openai.OpenAI, text: str) -> Any:
-    with client.responses.stream(model="agent", input=text, extra_body=saw.place()) as stream:
+    with client.responses.stream(model="agent", input=text, extra_body=saw.custom_inputs()) as stream:
         for event in stream:
             if event.type == "response.output_text.delta":
-                saw.hear(event.delta)
+                saw.receive(event.delta)
         return stream.get_final_response()
 
 
 @case("answer")
 def answer(saw: Saw) -> None:
-    saw.text = ask(SF, saw.place()).output_text
+    saw.text = ask(SF, saw.custom_inputs()).output_text
 
 
 @case("stream", by="create")
 def stream(saw: Saw) -> None:
-    hear(saw, client, SF)
+    receive(saw, client, SF)
 
 
 @case("stream", by="stream")
@@ -72,7 +72,7 @@ def stream_by_helper(saw: Saw) -> None:
 
 @case("tool call", by="create")
 def tool_call(saw: Saw) -> None:
-    response = ask(WEATHER, saw.place())
+    response = ask(WEATHER, saw.custom_inputs())
     saw.text, saw.calls = response.output_text, calls_in(response)
 
 
@@ -83,44 +83,44 @@ def tool_call_by_helper(saw: Saw) -> None:
 
 @case("second turn", by="previous_response_id")
 def second_turn(saw: Saw) -> None:
-    saw.text = ask(WARMER, previous_response_id=ask(WEATHER, saw.place()).id).output_text
+    saw.text = ask(WARMER, previous_response_id=ask(WEATHER, saw.custom_inputs()).id).output_text
 
 
 @case("second turn", by="conversation")
 def second_turn_by_conversation(saw: Saw) -> None:
-    ask(WEATHER, saw.place())
+    ask(WEATHER, saw.custom_inputs())
     saw.text = ask(WARMER, conversation=saw.thread_id).output_text
 
 
 @case("second turn", by="history")
 def second_turn_resent(saw: Saw) -> None:
     history: list[Any] = [{"role": "user", "content": WEATHER}]
-    history += [*ask(history, saw.place()).output, {"role": "user", "content": WARMER}]
-    saw.text = ask(history, saw.place()).output_text
+    history += [*ask(history, saw.custom_inputs()).output, {"role": "user", "content": WARMER}]
+    saw.text = ask(history, saw.custom_inputs()).output_text
 
 
 @case("fork", by="custom_inputs")
 def fork(saw: Saw) -> None:
-    first = ask(SF, saw.place())
-    ask(OSLO, saw.place())
+    first = ask(SF, saw.custom_inputs())
+    ask(OSLO, saw.custom_inputs())
     saw.text = ask(WHERE, {"custom_inputs": first.custom_outputs}).output_text
 
 
 @case("fork", by="previous_response_id")
 def fork_by_response(saw: Saw) -> None:
-    first = ask(SF, saw.place())
+    first = ask(SF, saw.custom_inputs())
     ask(OSLO, previous_response_id=first.id)
     saw.text = ask(WHERE, previous_response_id=first.id).output_text
 
 
 @case("refused")
 def refused(saw: Saw) -> None:
-    ask(SF, saw.place(checkpoint_id="none"))
+    ask(SF, saw.custom_inputs(checkpoint_id="none"))
 
 
 @case("broken off", by="create")
 def broken_off(saw: Saw) -> None:
-    hear(saw, strict, BREAK_OFF)
+    receive(saw, strict, BREAK_OFF)
 
 
 @case("broken off", by="stream")
@@ -134,7 +134,7 @@ if NAME == "DatabricksOpenAI":  # Databricks has no route to a response
 
 @case("background")
 def background(saw: Saw) -> None:
-    response = strict.responses.create(model="agent", input=SLOWLY, background=True, extra_body=saw.place())
+    response = strict.responses.create(model="agent", input=SLOWLY, background=True, extra_body=saw.custom_inputs())
     saw.statuses.append(response.status)
     while response.status in ("queued", "in_progress"):
         time.sleep(0.2)
@@ -145,21 +145,23 @@ def background(saw: Saw) -> None:
 
 @case("resumed")
 def resumed(saw: Saw) -> None:
-    heard = strict.responses.create(model="agent", input=SLOWLY, stream=True, background=True, extra_body=saw.place())
-    created = next(heard)
+    received = strict.responses.create(
+        model="agent", input=SLOWLY, stream=True, background=True, extra_body=saw.custom_inputs()
+    )
+    created = next(received)
     assert created.type == "response.created"
-    first = next(event for event in heard if event.type == "response.output_text.delta")
-    saw.hear(first.delta)
-    heard.close()
+    first = next(event for event in received if event.type == "response.output_text.delta")
+    saw.receive(first.delta)
+    received.close()
     rest = strict.responses.retrieve(created.response.id, stream=True, starting_after=first.sequence_number)
     for event in rest:
         if event.type == "response.output_text.delta":
-            saw.hear(event.delta)
+            saw.receive(event.delta)
         saw.statuses = [event.type]
 
 
 @case("cancelled")
 def cancelled(saw: Saw) -> None:
-    response = strict.responses.create(model="agent", input=SLOWLY, background=True, extra_body=saw.place())
+    response = strict.responses.create(model="agent", input=SLOWLY, background=True, extra_body=saw.custom_inputs())
     saw.statuses += [response.status, strict.responses.cancel(response.id).status]
     saw.statuses.append(strict.responses.retrieve(response.id).status)

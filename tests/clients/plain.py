@@ -69,12 +69,12 @@ def deployments(url: str) -> Any:
     return get_deploy_client("databricks")
 
 
-def hear(saw: Saw, events: Iterator[Json]) -> Json:
+def receive(saw: Saw, events: Iterator[Json]) -> Json:
     """Listen to the end. Returns the last event; these clients leave it to their user to look at its type."""
     event: Json = {}
     for event in events:
         if event["type"] == "response.output_text.delta":
-            saw.hear(event["delta"])
+            saw.receive(event["delta"])
         if event["type"] == "error":
             raise RuntimeError(event["message"])
     return event
@@ -90,46 +90,46 @@ def calls_in(response: Json) -> list[str]:
 
 @case("answer")
 def answer(saw: Saw) -> None:
-    saw.text = text_of(predict(SF, saw.place()))
+    saw.text = text_of(predict(SF, saw.custom_inputs()))
 
 
 @case("stream")
 def stream(saw: Saw) -> None:
-    assert text_of(hear(saw, predict_stream(SF, saw.place()))["response"]) == saw.text
+    assert text_of(receive(saw, predict_stream(SF, saw.custom_inputs()))["response"]) == saw.text
 
 
 @case("tool call", by="JSON")
 def tool_call(saw: Saw) -> None:
-    response = predict(WEATHER, saw.place())
+    response = predict(WEATHER, saw.custom_inputs())
     saw.text, saw.calls = text_of(response), calls_in(response)
 
 
 @case("tool call", by="stream")
 def tool_call_in_stream(saw: Saw) -> None:
-    saw.calls = calls_in(hear(saw, predict_stream(WEATHER, saw.place()))["response"])
+    saw.calls = calls_in(receive(saw, predict_stream(WEATHER, saw.custom_inputs()))["response"])
 
 
 @case("second turn", by="custom_inputs")
 def second_turn(saw: Saw) -> None:
-    first = predict(WEATHER, saw.place())["custom_outputs"]
+    first = predict(WEATHER, saw.custom_inputs())["custom_outputs"]
     saw.text = text_of(predict(WARMER, {"custom_inputs": {"thread_id": first["thread_id"]}}))
 
 
 @case("fork", by="custom_inputs")
 def fork(saw: Saw) -> None:
-    first = predict(SF, saw.place())
-    predict(OSLO, saw.place())
+    first = predict(SF, saw.custom_inputs())
+    predict(OSLO, saw.custom_inputs())
     saw.text = text_of(predict(WHERE, {"custom_inputs": first["custom_outputs"]}))
 
 
 @case("refused")
 def refused(saw: Saw) -> None:
-    predict(SF, saw.place(checkpoint_id="none"))
+    predict(SF, saw.custom_inputs(checkpoint_id="none"))
 
 
 @case("broken off")
 def broken_off(saw: Saw) -> None:
-    hear(saw, predict_stream(BREAK_OFF, saw.place(), STRICT_URL))
+    receive(saw, predict_stream(BREAK_OFF, saw.custom_inputs(), STRICT_URL))
 
 
 if NAME != "curl":  # Databricks has no route to a response
@@ -138,7 +138,7 @@ if NAME != "curl":  # Databricks has no route to a response
 
 @case("background")
 def background(saw: Saw) -> None:
-    response = predict(SLOWLY, saw.place(), STRICT_URL, background=True)
+    response = predict(SLOWLY, saw.custom_inputs(), STRICT_URL, background=True)
     saw.statuses.append(response["status"])
     while response["status"] in ("queued", "in_progress"):
         time.sleep(0.2)
@@ -149,17 +149,17 @@ def background(saw: Saw) -> None:
 
 @case("resumed")
 def resumed(saw: Saw) -> None:
-    heard = predict_stream(SLOWLY, saw.place(), STRICT_URL)
-    created = next(heard)
-    heard.close()  # type: ignore[attr-defined]
-    place = f"{STRICT_URL}/responses/{created['response']['id']}"
-    last = hear(saw, events_in(curl(f"{place}?stream=true&starting_after={created['sequence_number']}")))
+    received = predict_stream(SLOWLY, saw.custom_inputs(), STRICT_URL)
+    created = next(received)
+    received.close()  # type: ignore[attr-defined]
+    url = f"{STRICT_URL}/responses/{created['response']['id']}"
+    last = receive(saw, events_in(curl(f"{url}?stream=true&starting_after={created['sequence_number']}")))
     saw.statuses.append(last["type"])
 
 
 @case("cancelled")
 def cancelled(saw: Saw) -> None:
-    response = predict(SLOWLY, saw.place(), STRICT_URL, background=True)
-    place = f"{STRICT_URL}/responses/{response['id']}"
-    saw.statuses += [response["status"], json.loads("".join(curl(f"{place}/cancel", {})))["status"]]
-    saw.statuses.append(json.loads("".join(curl(place)))["status"])
+    response = predict(SLOWLY, saw.custom_inputs(), STRICT_URL, background=True)
+    url = f"{STRICT_URL}/responses/{response['id']}"
+    saw.statuses += [response["status"], json.loads("".join(curl(f"{url}/cancel", {})))["status"]]
+    saw.statuses.append(json.loads("".join(curl(url)))["status"])

@@ -213,14 +213,14 @@ def test_the_database_refuses(workspace: Workspace, postgres: str) -> None:
 def test_no_token_is_told(workspace: Workspace, make_agent: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     agent = make_agent(database_url=None, **INSTANCE)
-    said = [say(agent, "hello"), repr(agent.settings), agent.database.description]
+    answers = [say(agent, "hello"), repr(agent.settings), agent.database.description]
     workspace.failing = {"credentials": 403}
     with pytest.raises(Misconfigured) as refusal:
         make_agent(database_url=None, **INSTANCE).open()
-    told = f"{caplog.text} {said} {refusal.value!r} {refusal.value.as_dict()}"
-    assert "lakebase pool created" in told
+    shown = f"{caplog.text} {answers} {refusal.value!r} {refusal.value.as_dict()}"
+    assert "lakebase pool created" in shown
     for secret in (workspace.key, *workspace.tokens, *(token.split(".")[2] for token in workspace.tokens)):
-        assert secret not in told
+        assert secret not in shown
 
 
 @pytest.mark.parametrize(

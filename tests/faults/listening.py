@@ -11,10 +11,10 @@ class Stream:
 
     def __init__(self, url: str, thread_id: str, text: str) -> None:
         """Send the request; nothing is read yet."""
-        place = urlsplit(url)
+        address = urlsplit(url)
         body = json.dumps({"input": text, "stream": True, "custom_inputs": {"thread_id": thread_id}})
         self.events: list[Event] = []
-        self._socket = socket.create_connection((place.hostname, place.port), timeout=30)
+        self._socket = socket.create_connection((address.hostname, address.port), timeout=30)
         head = f"POST /responses HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         self._socket.sendall(f"{head}\r\n\r\n{body}".encode())
         self._lines = self._socket.makefile()

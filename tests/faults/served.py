@@ -35,12 +35,12 @@ class Server:
         self._running.close()
 
     def ask(self, thread_id: str, request: str | Sequence[Any], **custom_inputs: Any) -> httpx.Response:
-        place = {"thread_id": thread_id} | custom_inputs
-        return httpx.post(f"{self.url}/responses", json={"input": request, "custom_inputs": place}, timeout=20)
+        ref = {"thread_id": thread_id} | custom_inputs
+        return httpx.post(f"{self.url}/responses", json={"input": request, "custom_inputs": ref}, timeout=20)
 
     def say(self, thread_id: str, text: str) -> list[str]:
         """A turn. Returns what the model was given, a line for each message."""
-        return heard(answered(self.ask(thread_id, text)))
+        return received(answered(self.ask(thread_id, text)))
 
     def travel(self, operation: str, thread_id: str, **arguments: Any) -> Any:
         return answered(self.ask(thread_id, [], operation=operation, **arguments))["custom_outputs"]["result"]
@@ -48,7 +48,7 @@ class Server:
     def tool_runs(self, thread_id: str) -> list[str]:
         """The tools that ran on a thread, in order."""
         runs = [line.rsplit(maxsplit=1) for line in self.runs.read_text().splitlines()]
-        return [tool for place, tool in runs if place == thread_id]
+        return [tool for ref, tool in runs if ref == thread_id]
 
 
 def answered(response: httpx.Response) -> dict[str, Any]:
@@ -56,6 +56,6 @@ def answered(response: httpx.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
-def heard(response: dict[str, Any]) -> list[str]:
+def received(response: dict[str, Any]) -> list[str]:
     """What the model was given, from its last answer."""
     return str(response["output"][-1]["content"][0]["text"]).splitlines()[1:]

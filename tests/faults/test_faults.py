@@ -1,4 +1,4 @@
-"""What happens to running servers: they are killed, hung up on, and lose their database. Nothing they said is lost.
+"""What happens to running servers: they are killed, hung up on, and lose their database. Nothing acknowledged is lost.
 
 Two servers share a database of their own. One gives up on it after 2 s; the other is patient, but has two connections.
 """
@@ -15,7 +15,7 @@ import pytest
 from cluster import Cluster
 from conftest import with_agent
 from listening import Stream
-from served import Server, answered, heard
+from served import Server, answered, received
 
 from stateful_agent.turn import UNFINISHED
 
@@ -75,7 +75,7 @@ class TestKill9:
         assert killed.say("before the first word", "second") == ["human: think first", "human: second"]
 
     def test_replayed_before_the_first_word(self, killed: Server) -> None:
-        assert heard(answered(killed.ask("replayed before it", []))) == ["human: think first"]
+        assert received(answered(killed.ask("replayed before it", []))) == ["human: think first"]
 
     def test_amid_words(self, killed: Server) -> None:
         assert killed.say("amid words", "second") == ["human: slowly first", "human: second"]
@@ -87,7 +87,7 @@ class TestKill9:
         assert sorted(killed.tool_runs("amid tools")) == ["fast", "fast", "slow"]
 
     def test_replayed_amid_tools(self, killed: Server) -> None:
-        results = heard(answered(killed.ask("replayed amid tools", [])))[2:]
+        results = received(answered(killed.ask("replayed amid tools", [])))[2:]
         assert results == ["tool: fast is done", "tool: slow is done", "tool: fast is done"]
         assert sorted(killed.tool_runs("replayed amid tools")) == ["fast", "fast", "slow", "slow"]
 
@@ -168,12 +168,12 @@ class TestResponses:
         patient.kill()
         refused = attempt(hasty)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "turn_not_begun")
-        told = client_of(hasty).responses.retrieve(waiting["id"])
-        assert told.error
-        assert (told.status, told.error.code) == ("failed", "turn_not_begun")
+        response = client_of(hasty).responses.retrieve(waiting["id"])
+        assert response.error
+        assert (response.status, response.error.code) == ("failed", "turn_not_begun")
         answer = answered(attempt(hasty))
         assert answer["id"] == waiting["id"]
-        assert heard(answer) == ["human: slowly first", "ai: Answer to slowly first", "human: second"]
+        assert received(answer) == ["human: slowly first", "ai: Answer to slowly first", "human: second"]
         patient.start()
 
     def test_picked_up_and_cancelled_from_another_process(self, hasty: Server, patient: Server) -> None:
@@ -260,7 +260,7 @@ class TestDatabase:
         back_at = time.monotonic()
         while (answer := hasty.ask("away", "second")).status_code == 503:
             assert time.monotonic() - back_at < 10
-        assert heard(answered(answer)) == ["human: second"]
+        assert received(answered(answer)) == ["human: second"]
 
     def test_hanging(self, hasty: Server, cluster: Cluster) -> None:
         hasty.say("hanging", "first")
@@ -278,11 +278,11 @@ class TestDatabase:
 
 
 def test_turns_on_one_thread_over_two_servers_are_taken_in_turn(hasty: Server, patient: Server) -> None:
-    said = [f"question {n}" for n in range(8)]
+    questions = [f"question {n}" for n in range(8)]
     with ThreadPoolExecutor(8) as clients:
-        for told in clients.map(lambda server, text: server.say("shared", text), [hasty, patient] * 4, said):
-            assert all(answer.startswith("ai: Answer to") for answer in told[1::2])
+        for response in clients.map(lambda server, text: server.say("shared", text), [hasty, patient] * 4, questions):
+            assert all(answer.startswith("ai: Answer to") for answer in response[1::2])
     lines = hasty.say("shared", "last")
-    assert {line for line in lines if line.startswith("human")} == {f"human: {text}" for text in [*said, "last"]}
-    assert {line for line in lines if line.startswith("ai")} == {f"ai: Answer to {text}" for text in said}
+    assert {line for line in lines if line.startswith("human")} == {f"human: {text}" for text in [*questions, "last"]}
+    assert {line for line in lines if line.startswith("ai")} == {f"ai: Answer to {text}" for text in questions}
     assert len(hasty.travel("list_branches", "shared")) == 1

@@ -53,7 +53,7 @@ def test_200_streams_at_once(slow_url: str) -> None:
 
     times = asyncio.run(scenario())
     print("first delta", max(first for first, _ in times), "complete", max(done for _, done in times))
-    # One after the other they would take ten minutes: this tells a server that serialises from one that does not.
+    # One after the other they would take ten minutes: a server that serialises fails this.
     # How fast it is, `make bench` says.
     assert max(first for first, _ in times) < 15
     assert max(done for _, done in times) < 30

@@ -38,9 +38,9 @@ def test_a_taken_port_is_said(logged_model: str, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert start_server(logged_model, tmp_path, taken.getsockname()[1]).wait(30) != 0
-    told = (tmp_path / "server.log").read_text()
-    assert "Address already in use" in told
-    assert "make serve PORT=" in told
+    printed = (tmp_path / "server.log").read_text()
+    assert "Address already in use" in printed
+    assert "make serve PORT=" in printed
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_why_it_does_not_start_is_told_without_traceback(
     workers: str, setting: dict[str, str], reason: str, logged_model: str, tmp_path: Path
 ) -> None:
     assert start_server(logged_model, tmp_path, free_port(), "--workers", workers, **setting).wait(60) == 3
-    told = (tmp_path / "server.log").read_text()
-    assert reason in told
-    assert "Traceback" not in told
+    printed = (tmp_path / "server.log").read_text()
+    assert reason in printed
+    assert "Traceback" not in printed
 
 
 def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> None:

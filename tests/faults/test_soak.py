@@ -39,7 +39,7 @@ TREE = Tree(
 def verdict(*changed: Attempt, tree: Tree = TREE, **items: list[Any]) -> list[str]:
     """What is lost if some of it had gone otherwise; `items` are named `at_<checkpoint_id>`."""
     asked = {attempt.word: attempt for attempt in (FIRST, SECOND, FORK, NOT_HEARD_OF, *changed)}
-    there = {name.removeprefix("at_"): said for name, said in items.items()}
+    there = {name.removeprefix("at_"): words for name, words in items.items()}
     return losses(asked.values(), {"t": replace(tree, items=tree.items | there)})
 
 

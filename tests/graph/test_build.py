@@ -42,7 +42,7 @@ def graph(*answers: AIMessage) -> Any:
 
 
 def messages_of(*answers: AIMessage) -> list[Any]:
-    """What is said by a turn in which the model says `answers`."""
+    """The text that a turn emits in which the model gives `answers`."""
     return asyncio.run(graph(*answers).ainvoke(GO, CONFIG))["messages"]
 
 
@@ -101,16 +101,16 @@ def test_each_call_is_a_task_of_its_own() -> None:
 
 
 def test_the_system_prompt_is_told_but_not_kept() -> None:
-    heard: list[Any] = []
+    received: list[Any] = []
 
     class Listening(Model):
         def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
-            heard.extend(messages)
+            received.extend(messages)
             return super()._generate(messages, *args, **kwargs)
 
     agent: Any = build_graph(Listening(messages=iter([AIMessage("end")])), [], "Be kind.").compile()
     kept = asyncio.run(agent.ainvoke(GO))["messages"]
-    assert heard[0] == SystemMessage("Be kind.")
+    assert received[0] == SystemMessage("Be kind.")
     assert [type(message) for message in kept] == [HumanMessage, AIMessage]
 
 

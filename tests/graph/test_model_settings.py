@@ -1,4 +1,4 @@
-"""What a request asks of the model for one turn: heard by the model, kept nowhere."""
+"""What a request asks of the model for one turn: given to the model, stored nowhere."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -48,7 +48,7 @@ def noting(make_agent: Make, calls: list[dict[str, Any]]) -> Any:
     return make_agent(build_graph(Noting(words=("ok",), calls=calls), [], "You are the agent."))
 
 
-def told(call: dict[str, Any]) -> str:
+def instructions_of(call: dict[str, Any]) -> str:
     """The one system message of a call."""
     (system,) = (message for message in call["messages"] if isinstance(message, SystemMessage))
     return str(system.content)
@@ -57,7 +57,7 @@ def told(call: dict[str, Any]) -> str:
 def test_instructions_follow_the_agents_own_for_one_turn(noting: Any, calls: list[dict[str, Any]]) -> None:
     ask(noting, user("hi"), instructions="Be brief.", metadata={"thread_id": "t"})
     ask(noting, user("hi"), metadata={"thread_id": "t"})
-    assert [told(call) for call in calls] == ["You are the agent.\n\nBe brief.", "You are the agent."]
+    assert [instructions_of(call) for call in calls] == ["You are the agent.\n\nBe brief.", "You are the agent."]
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
@@ -66,7 +66,7 @@ def test_a_message_of_the_systems_that_comes_first_instructs(
     noting: Any, calls: list[dict[str, Any]], role: str, content: Any
 ) -> None:
     ask(noting, {"role": role, "content": content}, user("hi"))
-    assert told(calls[0]) == "You are the agent.\n\nBe brief."
+    assert instructions_of(calls[0]) == "You are the agent.\n\nBe brief."
 
 
 def test_they_are_stored_nowhere(noting: Any, database: str) -> None:
@@ -105,9 +105,9 @@ def test_sampling_reaches_the_model(noting: Any, calls: list[dict[str, Any]]) ->
 def test_a_replay_may_be_instructed(noting: Any, calls: list[dict[str, Any]]) -> None:
     say(noting, "hi", thread_id="t")
     start = noting.get_checkpoint_history("t")[-1]
-    place = {name: start[name] for name in ("thread_id", "checkpoint_id")}
-    ask(noting, custom_inputs=place, instructions="Be brief.")
-    assert "Be brief." in told(calls[-1])
+    ref = {name: start[name] for name in ("thread_id", "checkpoint_id")}
+    ask(noting, custom_inputs=ref, instructions="Be brief.")
+    assert "Be brief." in instructions_of(calls[-1])
 
 
 def echo(state: MessagesState, runtime: Runtime[ModelSettings]) -> dict[str, Any]:

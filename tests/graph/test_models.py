@@ -17,9 +17,9 @@ CANNOT_COMPARE = "I know of fewer than two temperatures in this conversation, so
 TOOLS = {"search", "current_time"}
 
 
-def answer(*said: str) -> str:
-    """What the offline model says after `said`, having answered all but the last."""
-    messages = [message for text in said for message in (HumanMessage(text), AIMessage("ok"))][:-1]
+def answer(*inputs: str) -> str:
+    """What the offline model says after `inputs`, having answered all but the last."""
+    messages = [message for text in inputs for message in (HumanMessage(text), AIMessage("ok"))][:-1]
     return str(reply(messages, TOOLS).text).removeprefix(NOTICE)
 
 
@@ -48,8 +48,8 @@ class TestOffline:
             ),
         ],
     )
-    def test_answers_from_the_conversation(self, said: list[str], expected: str) -> None:
-        assert answer(*said) == expected
+    def test_answers_from_the_conversation(self, inputs: list[str], expected: str) -> None:
+        assert answer(*inputs) == expected
 
     @pytest.mark.parametrize(
         ("said", "calls"),
@@ -61,25 +61,25 @@ class TestOffline:
             (["Search for Lakebase"], [{"query": "Lakebase"}]),
         ],
     )
-    def test_asks_for_tools(self, said: list[str], calls: list[dict[str, str]]) -> None:
-        messages = [HumanMessage(text) for text in said]
+    def test_asks_for_tools(self, inputs: list[str], calls: list[dict[str, str]]) -> None:
+        messages = [HumanMessage(text) for text in inputs]
         assert [call["args"] for call in reply(messages, TOOLS).tool_calls] == calls
         assert reply(messages, set()).tool_calls == []
 
     def test_compares(self) -> None:
         results = [ToolMessage("Paris: 54°F", tool_call_id="1"), ToolMessage("Tokyo: 64°F", tool_call_id="2")]
-        said = [HumanMessage("weather"), *results, HumanMessage("Which one is colder?")]
-        assert reply(said, TOOLS).text.removeprefix(NOTICE) == "Paris is colder: 54°F, and Tokyo has 64°F."
+        inputs = [HumanMessage("weather"), *results, HumanMessage("Which one is colder?")]
+        assert reply(inputs, TOOLS).text.removeprefix(NOTICE) == "Paris is colder: 54°F, and Tokyo has 64°F."
 
     def test_streams_what_it_would_say_at_once(self) -> None:
         model = OfflineModel().bind_tools([current_time, search_tool(None)])
-        said = [HumanMessage("What is the weather in SF?")]
+        inputs = [HumanMessage("What is the weather in SF?")]
 
         async def stream() -> Any:
-            return [chunk async for chunk in model.astream(said)]
+            return [chunk async for chunk in model.astream(inputs)]
 
-        whole = model.invoke(said)
-        for chunks in (list(model.stream(said)), asyncio.run(stream())):
+        whole = model.invoke(inputs)
+        for chunks in (list(model.stream(inputs)), asyncio.run(stream())):
             total = chunks[0]
             for chunk in chunks[1:]:
                 total += chunk

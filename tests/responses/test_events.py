@@ -23,24 +23,24 @@ def chunk(content: Any, message_id: str | None = "m1", last: bool = False, **fie
     return AIMessageChunk(content=content, id=message_id, chunk_position="last" if last else None, **fields)
 
 
-def piece(index: int, args: str, name: str | None = None, call_id: str | None = None) -> dict[str, Any]:
-    """A piece of a call, as a model streams it."""
+def call_chunk(index: int, args: str, name: str | None = None, call_id: str | None = None) -> dict[str, Any]:
+    """A chunk of a call, as a model streams it."""
     return {"index": index, "args": args, "name": name, "id": call_id, "type": "tool_call_chunk"}
 
 
-def tell(*messages: tuple[BaseMessage, str], **fields: Any) -> list[Event]:
+def emit(*messages: tuple[BaseMessage, str], **fields: Any) -> list[Event]:
     """The events of a turn that is stored after each message."""
     events = ResponseEvents("resp_1", 1, "m", **fields)
     events.begin({"thread_id": "t"})
-    told: list[Event] = []
+    emitted: list[Event] = []
     for message, step in messages:
-        told += [*events.stored(), *events.feed(message, step)]
-    return [*told, *events.complete(OUTPUTS)]
+        emitted += [*events.stored(), *events.feed(message, step)]
+    return [*emitted, *events.complete(OUTPUTS)]
 
 
 class TestText:
     def test_is_told_as_it_comes(self) -> None:
-        events = tell((chunk("Hel"), "s"), (chunk("lo"), "s"), (chunk("", last=True), "s"))
+        events = emit((chunk("Hel"), "s"), (chunk("lo"), "s"), (chunk("", last=True), "s"))
         assert kinds(events) == [
             "created",
             "in_progress",
@@ -59,23 +59,23 @@ class TestText:
 
     def test_that_it_is_done_is_said_once_it_is_stored(self) -> None:
         events = ResponseEvents("resp_1", 1, "m")
-        told = [*events.feed(chunk("Hello"), "s"), *events.feed(chunk("", last=True), "s")]
-        assert kinds(told)[-1] == "output_text.delta"
+        emitted = [*events.feed(chunk("Hello"), "s"), *events.feed(chunk("", last=True), "s")]
+        assert kinds(emitted)[-1] == "output_text.delta"
         assert events.has_held
         assert not events.turn_goes_on
         assert kinds(events.stored()) == ["output_text.done", "content_part.done", "output_item.done"]
         assert not events.has_held
 
     def test_nothing_said(self) -> None:
-        events = tell((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))
+        events = emit((HumanMessage("hi", id="h"), "s"), (AIMessage("", id="m"), "s"))
         assert kinds(events) == ["created", "in_progress", "completed"]
 
     def test_half_of_a_character(self) -> None:
-        assert output(tell((AIMessage("a\ud800", id="m"), "s")))[0]["content"][0]["text"] == "a?"
+        assert output(emit((AIMessage("a\ud800", id="m"), "s")))[0]["content"][0]["text"] == "a?"
 
     def test_an_image_is_not_lost(self) -> None:
         image = {"type": "image", "base64": "AA==", "mime_type": "image/png"}
-        events = tell((AIMessage([image], id="m"), "s"))
+        events = emit((AIMessage([image], id="m"), "s"))
         assert output(events)[0]["content"][0]["text"] == "![image](data:image/png;base64,AA==)"
 
 
@@ -91,13 +91,13 @@ REASONING = [
 class TestReasoning:
     @pytest.mark.parametrize(("content", "fields"), REASONING)
     def test_in_every_form(self, content: Any, fields: Any) -> None:
-        events = tell((chunk(content, **fields), "s"), (chunk("So.", last=True), "s"))
+        events = emit((chunk(content, **fields), "s"), (chunk("So.", last=True), "s"))
         assert [item["type"] for item in output(events)] == ["reasoning", "message"]
         assert output(events)[0]["summary"] == [{"type": "summary_text", "text": "Hm."}]
         well_formed(events)
 
     def test_its_events(self) -> None:
-        events = tell((chunk([{"type": "thinking", "thinking": "Hm."}]), "s"))
+        events = emit((chunk([{"type": "thinking", "thinking": "Hm."}]), "s"))
         assert kinds(events)[2:-1] == [
             "output_item.added",
             "reasoning_summary_part.added",
@@ -118,7 +118,7 @@ def test_a_refusal() -> None:
         AIMessage([{"type": "refusal", "refusal": "No."}], id="m"),
         AIMessage("", additional_kwargs={"refusal": "No."}, id="m"),
     ):
-        events = tell((message, "s"))
+        events = emit((message, "s"))
         assert output(events)[0]["content"] == [{"type": "refusal", "refusal": "No."}]
         assert "refusal.delta" in kinds(events)
         assert "refusal.done" in kinds(events)
@@ -136,7 +136,7 @@ TOOL_TURN: list[tuple[BaseMessage, str]] = [
 
 class TestTools:
     def test_as_function_calls(self) -> None:
-        events = tell(*TOOL_TURN)
+        events = emit(*TOOL_TURN)
         assert [item["type"] for item in output(events)] == [
             "message",
             "function_call",
@@ -149,12 +149,12 @@ class TestTools:
         well_formed(events)
 
     def test_hidden(self) -> None:
-        events = tell(*TOOL_TURN, tool_items="hidden")
+        events = emit(*TOOL_TURN, tool_items="hidden")
         assert [item["content"][0]["text"] for item in output(events)] == ["Let me see. ", "Done."]
         well_formed(events)
 
     def test_as_calls_that_the_server_made(self) -> None:
-        events = tell(*TOOL_TURN, tool_items="mcp_call")
+        events = emit(*TOOL_TURN, tool_items="mcp_call")
         well_formed(events, mlflow=False)
         assert [item["type"] for item in output(events)] == ["message", "mcp_call", "mcp_call", "message"]
         failed, made = output(events)[1:3]
@@ -164,7 +164,7 @@ class TestTools:
         assert {"mcp_call.in_progress", "mcp_call.completed", "mcp_call.failed"} <= set(kinds(events))
 
     def test_a_call_of_the_server_without_a_result(self) -> None:
-        events = tell(TOOL_TURN[0], tool_items="mcp_call")
+        events = emit(TOOL_TURN[0], tool_items="mcp_call")
         assert [item["status"] for item in output(events)] == ["completed", "incomplete", "incomplete"]
 
     def test_a_replay_knows_the_calls_from_before(self) -> None:
@@ -176,29 +176,35 @@ class TestTools:
 
     def test_arguments_are_told_as_they_come(self) -> None:
         events = ResponseEvents("resp_1", 1, "m")
-        opened = events.feed(chunk("", tool_call_chunks=[piece(0, "", "search", "c1")]), "s")
+        opened = events.feed(chunk("", tool_call_chunks=[call_chunk(0, "", "search", "c1")]), "s")
         assert kinds(opened)[-1] == "output_item.added"
-        more = [events.feed(chunk("", tool_call_chunks=[piece(0, args)]), "s") for args in ('{"q":', '"x"}')]
-        assert [[event["delta"] for event in told] for told in more] == [['{"q":'], ['"x"}']]
+        more = [events.feed(chunk("", tool_call_chunks=[call_chunk(0, args)]), "s") for args in ('{"q":', '"x"}')]
+        assert [[event["delta"] for event in emitted] for emitted in more] == [['{"q":'], ['"x"}']]
 
-    def test_calls_whose_pieces_come_mixed(self) -> None:
-        pieces = [piece(0, "", "f", "c1"), piece(1, "", "g", "c2"), piece(0, "{}"), piece(1, '{"x": '), piece(1, "1}")]
-        chunks = [(chunk("", tool_call_chunks=[one]), "s") for one in pieces]
-        events = tell(*chunks, (chunk("", last=True), "s"))
+    def test_calls_whose_chunks_come_mixed(self) -> None:
+        call_chunks = [
+            call_chunk(0, "", "f", "c1"),
+            call_chunk(1, "", "g", "c2"),
+            call_chunk(0, "{}"),
+            call_chunk(1, '{"x": '),
+            call_chunk(1, "1}"),
+        ]
+        chunks = [(chunk("", tool_call_chunks=[one]), "s") for one in call_chunks]
+        events = emit(*chunks, (chunk("", last=True), "s"))
         called = [(item["name"], item["call_id"], item["arguments"]) for item in output(events)]
         assert called == [("f", "c1", "{}"), ("g", "c2", '{"x": 1}')]
         well_formed(events)
 
     def test_what_is_said_after_a_call(self) -> None:
-        call = chunk("", tool_call_chunks=[piece(0, "{}", "f", "c1")])
-        events = tell((call, "s"), (chunk("And "), "s"), (chunk("so", last=True), "s"))
+        call = chunk("", tool_call_chunks=[call_chunk(0, "{}", "f", "c1")])
+        events = emit((call, "s"), (chunk("And "), "s"), (chunk("so", last=True), "s"))
         assert [item["type"] for item in output(events)] == ["function_call", "message"]
         assert output(events)[1]["content"][0]["text"] == "And so"
         well_formed(events)
 
     @pytest.mark.parametrize(("args", "status"), [("", "completed"), ("[1]", "incomplete"), ('{"q": "x', "incomplete")])
     def test_odd_arguments(self, args: str, status: str) -> None:
-        events = tell((chunk("", last=True, tool_call_chunks=[piece(0, args, "f", "c1")]), "s"))
+        events = emit((chunk("", last=True, tool_call_chunks=[call_chunk(0, args, "f", "c1")]), "s"))
         assert output(events)[0]["status"] == status
         assert output(events)[0]["arguments"] == (args or "{}")
         well_formed(events)
@@ -206,21 +212,21 @@ class TestTools:
 
 class TestSpeakers:
     def test_two_steps_that_talk_at_once_are_told_apart(self) -> None:
-        events = tell(
+        events = emit(
             (chunk("A1 ", "a"), "s1"),
             (chunk("B1 ", "b"), "s2"),
             (ToolMessage("T", tool_call_id="c", id="t"), "s3"),
             (chunk("A2", "a", last=True), "s1"),
             (chunk("B2", "b", last=True), "s2"),
         )
-        said = [item["content"][0]["text"] for item in output(events) if item["type"] == "message"]
-        assert said == ["A1 A2", "B1 B2"]
+        texts = [item["content"][0]["text"] for item in output(events) if item["type"] == "message"]
+        assert texts == ["A1 A2", "B1 B2"]
         assert len(output(events)) == 3
         well_formed(events)
 
     def test_two_models_that_one_step_asks_at_once(self) -> None:
         a, b = "lc_run--a", "lc_run--b"
-        events = tell(
+        events = emit(
             (chunk("A1 ", a), "s"),
             (chunk("B1 ", b), "s"),
             (chunk("A2", a, last=True), "s"),
@@ -230,13 +236,13 @@ class TestSpeakers:
         well_formed(events)
 
     def test_a_model_that_never_says_that_it_has_finished(self) -> None:
-        events = tell((chunk("A"), "s1"), (chunk("B", "m2"), "s2"), (AIMessage("C", id="m3"), "s1"))
+        events = emit((chunk("A"), "s1"), (chunk("B", "m2"), "s2"), (AIMessage("C", id="m3"), "s1"))
         assert [item["id"] for item in output(events)] == ["m1", "m2", "m3"]
         well_formed(events)
 
     def test_a_model_that_gives_all_messages_one_id_or_none(self) -> None:
-        said = [(chunk(text, message_id, last=True), text) for text in "AB" for message_id in ("same", None)]
-        events = tell(*said)
+        texts = [(chunk(text, message_id, last=True), text) for text in "AB" for message_id in ("same", None)]
+        events = emit(*texts)
         assert [item["content"][0]["text"] for item in output(events)] == ["A", "A", "B", "B"]
         well_formed(events)
 
@@ -244,13 +250,13 @@ class TestSpeakers:
     def test_a_providers_id_goes_before_langchains(self, ids: tuple[str, str]) -> None:
         """LangChain gives its own id to the chunks that have none, and the message in the thread the provider's."""
         chunks = [chunk("", ids[0]), chunk("Hi", ids[1]), chunk("", "lc_run--a", last=True)]
-        events = tell(*((one, "s") for one in chunks))
+        events = emit(*((one, "s") for one in chunks))
         assert output(events)[0]["id"] == reduce(add, chunks).id == "resp_9"
 
 
 class TestOutputs:
     def test_where_each_client_looks(self) -> None:
-        events = tell((AIMessage("Hi", id="m"), "s"))
+        events = emit((AIMessage("Hi", id="m"), "s"))
         completed = events[-1]
         assert events[0]["custom_outputs"] == events[0]["response"]["custom_outputs"] == {"thread_id": "t"}
         assert completed["custom_outputs"] == completed["response"]["custom_outputs"] == OUTPUTS
@@ -259,12 +265,12 @@ class TestOutputs:
         well_formed(events)
 
     def test_metadata_is_the_callers_and_ours(self) -> None:
-        events = tell(metadata={"team": "a", "checkpoint_id": "old"})
+        events = emit(metadata={"team": "a", "checkpoint_id": "old"})
         assert events[-1]["response"]["metadata"] == {"team": "a", "thread_id": "t", "checkpoint_id": "c"}
 
     def test_metadata_has_no_more_than_16_entries(self) -> None:
         given = {f"key {n}": "x" for n in range(15)}
-        metadata = tell(metadata=given)[-1]["response"]["metadata"]
+        metadata = emit(metadata=given)[-1]["response"]["metadata"]
         assert metadata == given | {"thread_id": "t"}
 
     def test_no_text_in_metadata_but_text(self) -> None:
@@ -278,7 +284,7 @@ USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
 
 @pytest.mark.parametrize(("second", "total"), [(USAGE, 10), (None, None)])
 def test_usage_is_complete_or_absent(second: Any, total: int | None) -> None:
-    events = tell(
+    events = emit(
         (chunk("a", "m1", last=True, usage_metadata=USAGE), "s1"),
         (chunk("b", "m2", last=True, usage_metadata=second), "s2"),
     )
@@ -297,11 +303,11 @@ ids = st.sampled_from(["lc_run--", "same", None])
 messages = st.lists(st.tuples(ids, st.lists(parts, max_size=6), st.booleans()), max_size=4)
 
 
-def chunks_of(n: int, message_id: str | None, said: list[str], ends: bool) -> list[AIMessageChunk]:
+def chunks_of(n: int, message_id: str | None, texts: list[str], ends: bool) -> list[AIMessageChunk]:
     """A message in chunks, each of which says a word that no other does."""
     own = f"lc_run--{n}" if message_id == "lc_run--" else message_id
     chunks, called = [], set()
-    for k, kind in enumerate(said):
+    for k, kind in enumerate(texts):
         word = f"<{n}.{k}>"
         content: Any = {
             "text": word,
@@ -310,49 +316,49 @@ def chunks_of(n: int, message_id: str | None, said: list[str], ends: bool) -> li
             "refusal": [{"type": "refusal", "refusal": word}],
         }.get(kind, "")
         index = int(kind[-1]) if kind.startswith("call") else None
-        pieces = []
+        call_chunks = []
         if index is not None:
             name, call_id = ("f", f"call {n}.{index}") if index not in called else (None, None)
-            pieces = [piece(index, f'{{"{word}": [' if index not in called else f'"{word}", ', name, call_id)]
+            call_chunks = [call_chunk(index, f'{{"{word}": [' if index not in called else f'"{word}", ', name, call_id)]
             called.add(index)
-        chunks.append(chunk(content, own, tool_call_chunks=pieces))
+        chunks.append(chunk(content, own, tool_call_chunks=call_chunks))
     return [*chunks, chunk("", own, last=True)] if ends else chunks
 
 
 @given(messages, st.randoms(use_true_random=False), st.sampled_from(["function_call", "mcp_call", "hidden"]))
 @settings(max_examples=150, deadline=None)
-def test_any_sequence_of_chunks(said: list[Any], random: Any, tool_items: ToolItems) -> None:
-    """However many speak at once, in whatever form: the sequence is well-formed, and each word is said once."""
-    queues = [chunks_of(n, *message) for n, message in enumerate(said)]
-    words = [f"<{n}.{k}>" for n, (_, kinds_said, _) in enumerate(said) for k, _ in enumerate(kinds_said)]
-    hidden = {f"<{n}.{k}>" for n, (_, kinds, _) in enumerate(said) for k, kind in enumerate(kinds) if "call" in kind}
+def test_any_sequence_of_chunks(texts: list[Any], random: Any, tool_items: ToolItems) -> None:
+    """However many speak at once, in whatever form: the sequence is well-formed, and each word is emitted once."""
+    queues = [chunks_of(n, *message) for n, message in enumerate(texts)]
+    words = [f"<{n}.{k}>" for n, (_, kinds_of, _) in enumerate(texts) for k, _ in enumerate(kinds_of)]
+    hidden = {f"<{n}.{k}>" for n, (_, kinds, _) in enumerate(texts) for k, kind in enumerate(kinds) if "call" in kind}
     events = ResponseEvents("resp_1", 1, "m", tool_items=tool_items)
-    told: list[Event] = []
+    emitted: list[Event] = []
     while any(queues):
         n = random.choice([n for n, queue in enumerate(queues) if queue])
-        told += events.feed(queues[n].pop(0), f"step {n}")
+        emitted += events.feed(queues[n].pop(0), f"step {n}")
         if random.random() < 0.5:
-            told += events.stored()
-    told += events.complete(OUTPUTS)
-    well_formed(told, mlflow=tool_items != "mcp_call")
-    all_said = json.dumps(output(told))
-    assert [all_said.count(word) for word in words] == [int(tool_items != "hidden" or w not in hidden) for w in words]
+            emitted += events.stored()
+    emitted += events.complete(OUTPUTS)
+    well_formed(emitted, mlflow=tool_items != "mcp_call")
+    all_output = json.dumps(output(emitted))
+    assert [all_output.count(word) for word in words] == [int(tool_items != "hidden" or w not in hidden) for w in words]
 
 
 @given(st.lists(parts, max_size=8))
 @settings(max_examples=80, deadline=None)
-def test_a_message_is_told_as_the_thread_shows_it(said: list[str]) -> None:
-    chunks = chunks_of(0, "lc_run--", sorted(said, key=lambda kind: kind.startswith("call")), ends=True)
+def test_a_message_is_emitted_as_the_thread_shows_it(texts: list[str]) -> None:
+    chunks = chunks_of(0, "lc_run--", sorted(texts, key=lambda kind: kind.startswith("call")), ends=True)
     whole: Any = reduce(add, chunks)
-    told = output(tell(*((one, "s") for one in chunks)))
+    emitted = output(emit(*((one, "s") for one in chunks)))
     shown = to_items([AIMessage(whole.content, tool_calls=whole.tool_calls, id=whole.id)])
 
-    def told_of(items: list[Any]) -> list[Any]:
-        """Less the empty message, which is shown and not told, and a call's arguments, which the chunks break off."""
+    def content_of(items: list[Any]) -> list[Any]:
+        """Less the empty message, which is shown and not emitted and a call's arguments, which break off."""
         fields = ("id", "type", "content", "summary", "call_id", "name")
         return [[item.get(name) for name in fields] for item in items if item.get("content") != EMPTY]
 
-    assert told_of(told) == told_of(shown)
+    assert content_of(emitted) == content_of(shown)
 
 
 EMPTY = [{"type": "output_text", "text": "", "annotations": []}]

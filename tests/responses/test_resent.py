@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from conftest import say, text_of
-from walking import Branches, assistant, said, user
+from walking import Branches, assistant, texts, user
 
 from stateful_agent.errors import CheckpointNotFound, InvalidRequest, ThreadNotFound
 from stateful_agent.responses.request import read_request
@@ -43,15 +43,15 @@ class TestResentConversation:
             conversation.append(user(text))
             answer = self.resend(agent, *conversation)
             conversation.append(assistant(text_of(answer)))
-            spoken = [text for text in said(agent) if not text.startswith("function_call")]
-            assert spoken == [m["content"] if m["role"] == "user" else m["content"][0]["text"] for m in conversation]
+            sent = [text for text in texts(agent) if not text.startswith("function_call")]
+            assert sent == [m["content"] if m["role"] == "user" else m["content"][0]["text"] for m in conversation]
 
     def test_with_the_items_of_the_responses(self, agent: Any) -> None:
         conversation: list[dict[str, Any]] = []
         for text in ("Weather in SF and LA?", "Which one is warmer?"):
             conversation.append(user(text))
             conversation += self.resend(agent, *conversation)["output"]
-        assert said(agent).count("function_call") == 2
+        assert texts(agent).count("function_call") == 2
 
     def test_an_edited_message_forks_where_it_departs(self, agent: Any) -> None:
         first = say(agent, "hello", thread_id="t")
@@ -59,8 +59,8 @@ class TestResentConversation:
         say(agent, "Where am I going?", thread_id="t")
         branches = Branches(agent)
         answer = self.resend(agent, user("hello"), assistant(text_of(first)), user("I'm headed to Oslo!"))
-        assert said(agent)[:3] == ["hello", text_of(first), "I'm headed to Oslo!"]
-        assert len(said(agent)) == 4
+        assert texts(agent)[:3] == ["hello", text_of(first), "I'm headed to Oslo!"]
+        assert len(texts(agent)) == 4
         parent = agent.get_checkpoint_state("t", answer["custom_outputs"]["parent_checkpoint_id"])
         assert parent["message_count"] == 2
         branches.check()
@@ -70,8 +70,8 @@ class TestResentConversation:
         branches = Branches(agent)
         again = [assistant(text_of(first)), user("Where am I going?"), assistant(text_of(second)), user("hello")]
         self.resend(agent, user("I'm headed to Oslo!"), *again)
-        assert said(agent)[0] == "I'm headed to Oslo!"
-        assert len(said(agent)) == 6
+        assert texts(agent)[0] == "I'm headed to Oslo!"
+        assert len(texts(agent)) == 6
         branches.check()
 
     def test_it_may_depart_within_a_turn(self, agent: Any) -> None:
@@ -79,8 +79,8 @@ class TestResentConversation:
         self.resend(agent, *begun)
         branches = Branches(agent)
         self.resend(agent, *begun[:2], user("other"))
-        assert said(agent)[:3] == ["a1", "b1", "other"]
-        assert len(said(agent)) == 4
+        assert texts(agent)[:3] == ["a1", "b1", "other"]
+        assert len(texts(agent)) == 4
         branches.check()
 
     def test_what_a_client_says_of_tools_is_kept(self, agent: Any) -> None:
@@ -114,17 +114,17 @@ class TestResentConversation:
         asked = user("Weather in SF and LA?")
         items = [item for item in self.resend(agent, asked)["output"] if item["type"] != "function_call_output"]
         self.resend(agent, asked, *items, user("Which one is warmer?"))
-        assert said(agent).count("function_call") == 2
+        assert texts(agent).count("function_call") == 2
         assert len(agent.list_branches("t")) == 1
 
     def test_who_says_the_same_twice_is_heard_twice(self, agent: Any) -> None:
         first = say(agent, "hello", thread_id="t")
         say(agent, "hello", thread_id="t")
-        assert said(agent).count("hello") == 2
+        assert texts(agent).count("hello") == 2
         self.resend(
             agent, user("hello"), assistant(text_of(first)), user("hello"), assistant(text_of(first)), user("hello")
         )
-        assert said(agent).count("hello") == 3
+        assert texts(agent).count("hello") == 3
 
     def test_nothing_new(self, agent: Any, rows: Callable[[], int]) -> None:
         first = say(agent, "hello", thread_id="t")
@@ -135,7 +135,7 @@ class TestResentConversation:
 
 
 class TestItemReferences:
-    """As the AI SDK resends what the assistant said: by its id."""
+    """As the AI SDK resends the assistant's messages: by their ids."""
 
     def ask(self, agent: Any, *items: dict[str, Any], **fields: Any) -> dict[str, Any]:
         request = read_request({"input": list(items), **fields})
@@ -150,10 +150,10 @@ class TestItemReferences:
 
     @pytest.mark.parametrize("by", ["conversation", "previous_response_id", "metadata"])
     def test_they_are_what_the_thread_holds(self, agent: Any, first: dict[str, Any], by: str) -> None:
-        place = {"conversation": "t", "previous_response_id": first["id"], "metadata": {"thread_id": "t"}}[by]
-        before = said(agent)
-        answer = self.ask(agent, user("Weather in SF and LA?"), *self.refer(first), user("hello"), **{by: place})
-        assert said(agent) == [*before, "hello", text_of(answer)]
+        ref = {"conversation": "t", "previous_response_id": first["id"], "metadata": {"thread_id": "t"}}[by]
+        before = texts(agent)
+        answer = self.ask(agent, user("Weather in SF and LA?"), *self.refer(first), user("hello"), **{by: ref})
+        assert texts(agent) == [*before, "hello", text_of(answer)]
         assert len(agent.list_branches("t")) == 1
 
     def test_an_edited_message_forks(self, agent: Any, first: dict[str, Any]) -> None:
@@ -166,7 +166,7 @@ class TestItemReferences:
             user("Which one is warmer?"),
             metadata={"thread_id": "t"},
         )
-        assert "hello" not in said(agent)
+        assert "hello" not in texts(agent)
         assert len(agent.list_branches("t")) == 2
         branches.check()
 

@@ -4,7 +4,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from stateful_agent.responses.transcript import Continuation, continuation
 
 
-def said(words: str) -> list[AnyMessage]:
+def messages(words: str) -> list[AnyMessage]:
     """`u1 a1 u2` as messages; `c` is the assistant's call of a tool, `t` its result."""
     kinds = {"u": HumanMessage, "a": AIMessage}
     call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1", "type": "tool_call"}])
@@ -54,7 +54,7 @@ def said(words: str) -> list[AnyMessage]:
     ],
 )
 def test_continuation(thread: str, request_: str, new: str, after: int | None) -> None:
-    assert continuation(said(thread), said(request_)) == Continuation(said(new), after)
+    assert continuation(messages(thread), messages(request_)) == Continuation(messages(new), after)
 
 
 def test_the_same_text_in_another_form() -> None:

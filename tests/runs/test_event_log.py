@@ -1,4 +1,4 @@
-"""What was said can be had again, while it is being said and for a while after, from any server on the database."""
+"""A response can be had again while it is made and for a while after, from any server on the database."""
 
 import asyncio
 import time
@@ -71,8 +71,8 @@ def client(url: str) -> openai.OpenAI:
 
 
 def ask(url: str, thread_id: str = "t", text: str = "hi", **more: Any) -> Any:
-    place = {"custom_inputs": {"thread_id": thread_id}}
-    return client(url).responses.create(model="m", input=text, extra_body=place, **more)
+    ref = {"custom_inputs": {"thread_id": thread_id}}
+    return client(url).responses.create(model="m", input=text, extra_body=ref, **more)
 
 
 def ended(url: str, response_id: str) -> Any:
@@ -81,7 +81,7 @@ def ended(url: str, response_id: str) -> Any:
     return client(url).responses.retrieve(response_id)
 
 
-def heard(url: str, thread_id: str = "t") -> list[str]:
+def received(url: str, thread_id: str = "t") -> list[str]:
     messages = http.get(f"{url}/threads/{thread_id}/state").json()["messages"]
     return [message["content"][0]["text"] for message in messages]
 
@@ -97,7 +97,7 @@ class TestBackground:
         response = ended(there, begun.id)
         assert (response.id, response.status, response.output_text) == (begun.id, "completed", "a b c d e f g h ")
         assert response.custom_outputs["checkpoint_id"]
-        assert heard(there) == ["hi", "a b c d e f g h "]
+        assert received(there) == ["hi", "a b c d e f g h "]
 
     def test_what_it_has_said_so_far(self, talking: str, there: str) -> None:
         begun = ask(talking, background=True)
@@ -135,7 +135,7 @@ class TestBackground:
         go_on.set()
         assert ended(talking, second.id).status == "completed"
         assert ended(talking, first.id).status == "completed"
-        assert heard(talking)[::2] == ["hi", "me too"]
+        assert received(talking)[::2] == ["hi", "me too"]
 
     def test_one_that_waited_too_long_says_so_when_asked(self, talking: str, start: Callable[..., str]) -> None:
         ask(talking, background=True)
@@ -145,7 +145,7 @@ class TestBackground:
 
 
 class TestElsewhere:
-    """Whoever was told how it has ended is told the same by any other process, at once."""
+    """How a response has ended is final, and every process answers so at once."""
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_an_answer(self, here: str, there: str, stream: bool) -> None:
@@ -222,7 +222,7 @@ class TestCancelling:
         assert client(there).responses.cancel(begun.id).status == "cancelled"
         assert client(there).responses.retrieve(begun.id).status == "cancelled"
         assert ask(there, text="go on").output_text == "a b c d e f g h "
-        assert heard(there) == ["hi", "go on", "a b c d e f g h "]
+        assert received(there) == ["hi", "go on", "a b c d e f g h "]
 
     def test_who_listens_is_told(self, talking: str, there: str) -> None:
         stream = ask(talking, stream=True)
@@ -236,7 +236,7 @@ class TestCancelling:
         assert client(there).responses.cancel(second.id).status == "cancelled"
         go_on.set()
         assert ended(there, first.id).status == "completed"
-        assert heard(there) == ["hi", "a b c d e f g h "]
+        assert received(there) == ["hi", "a b c d e f g h "]
 
     def test_one_that_has_ended_stays_as_it_is(self, here: str, there: str) -> None:
         answer = ask(here)
@@ -305,7 +305,7 @@ class TestKeeping:
         ask(start(), "v")
         eventually(lambda: http.get(f"{here}/responses/{old.id}").status_code == 404)
         assert client(here).responses.retrieve(young.id).status == "completed"
-        assert heard(here, "t") == ["hi", "a b c d e f g h "]
+        assert received(here, "t") == ["hi", "a b c d e f g h "]
 
     def test_one_whose_server_died_has_failed(self, here: str, there: str, database: str) -> None:
         answer = ask(here)

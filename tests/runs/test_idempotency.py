@@ -1,4 +1,4 @@
-"""One call is one turn, however often its client sends it. A user who says the same thing twice is heard twice."""
+"""One call is one turn, however often its client sends it. The same text in two calls is two turns."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def model() -> Scripted:
-    return Scripted(*"abcdefgh", heard=[])
+    return Scripted(*"abcdefgh", received=[])
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def urls(make_agent: Make, model: Scripted) -> Iterator[list[str]]:
 
 
 def post(url: str, thread_id: str | None = "t", text: str = "hi", headers: Any = None, **body: Any) -> httpx.Response:
-    place = {"thread_id": thread_id} if thread_id else {}
-    whole = {"input": text, "custom_inputs": place} | body
+    ref = {"thread_id": thread_id} if thread_id else {}
+    whole = {"input": text, "custom_inputs": ref} | body
     return http.post(f"{url}/responses", json=whole, headers=headers, timeout=20)
 
 
@@ -73,7 +73,7 @@ class TestTimeOuts:
             base_url=urls[0], api_key="none", timeout=1, max_retries=9, http_client=httpx.Client(transport=servers)
         )
         post(urls[0], "warm-up")  # the first turn of all takes longer
-        model.heard.clear()
+        model.received.clear()
         model.words = (lambda: len(servers.requests) > 1, *model.words)
         answer: Any = client.responses.create(
             model="m", input="hi", stream=stream, extra_body={"custom_inputs": {"thread_id": "t"}}
@@ -81,7 +81,7 @@ class TestTimeOuts:
         text = list(answer)[-1].response.output_text if stream else answer.output_text
         assert text == "a b c d e f g h "
         assert len(servers.requests) > 1
-        assert len(model.heard) == 1
+        assert len(model.received) == 1
         assert questions(urls[0]) == ["hi"]
 
     def test_a_client_that_gave_up_has_left_one_turn(self, urls: list[str], go_on: Event) -> None:
@@ -107,14 +107,14 @@ class TestRetries:
         event_log_is_complete(database)
         assert len(http.get(f"{urls[0]}/threads/t/state").json()["messages"]) == 2
         assert post(urls[1], headers=retried()).status_code == 200
-        assert len(model.heard) == 1
+        assert len(model.received) == 1
 
     def test_one_who_waits_for_the_thread_is_joined_too(
         self, urls: list[str], model: Scripted, go_on: Event, database: str
     ) -> None:
         with ThreadPoolExecutor(3) as callers, psycopg.connect(database, autocommit=True) as connection:
             first = callers.submit(post, urls[0], text="first")
-            eventually(lambda: model.heard)
+            eventually(lambda: model.received)
             waiting = callers.submit(post, urls[0], text="second")
             eventually(lambda: value(connection, "SELECT count(*) FROM agent_waiting"))
             retry = callers.submit(post, urls[1], text="second", headers=retried())
@@ -132,7 +132,7 @@ class TestRetries:
             psycopg.connect(database, autocommit=True) as connection,
         ):
             callers.submit(post, urls[0], text="first")
-            eventually(lambda: model.heard)
+            eventually(lambda: model.received)
             assert post(hasty, text="second").status_code == 409
             eventually(lambda: value(connection, "SELECT count(*) FROM agent_turns") == 1)  # clients pause, too
             go_on.set()
@@ -175,12 +175,12 @@ class TestRetries:
             for count in (1, 2):
                 answer = post(url, headers=retried(count))
                 assert (answer.status_code, answer.json()["error"]["code"]) == (504, "model_timed_out")
-            assert len(model.heard) == 1
+            assert len(model.received) == 1
 
     def test_of_an_edit(self, make_agent: Make, urls: list[str], database: str) -> None:
         head = say(make_agent(), "hello", thread_id="t")["custom_outputs"]
-        place = {"thread_id": "t", "checkpoint_id": head["checkpoint_id"]}
-        edit = {"operation": "update_checkpoint_state", "new_messages": [{"role": "user", "content": "x"}], **place}
+        ref = {"thread_id": "t", "checkpoint_id": head["checkpoint_id"]}
+        edit = {"operation": "update_checkpoint_state", "new_messages": [{"role": "user", "content": "x"}], **ref}
         body = {"input": [], "custom_inputs": edit}
         with pytest.raises(httpx.ReadTimeout):
             http.post(f"{urls[0]}/responses", json=body, timeout=httpx.Timeout(5, read=0.001))
@@ -194,19 +194,19 @@ class TestTheSameAtOnce:
     def test_retries_join_the_turn_that_runs(self, urls: list[str], model: Scripted, go_on: Event) -> None:
         with ThreadPoolExecutor(4) as callers:
             first = callers.submit(post, urls[0])
-            eventually(lambda: model.heard)
+            eventually(lambda: model.received)
             retries = [callers.submit(post, url, headers=retried()) for url in (*urls, urls[0])]
             time.sleep(1)  # all of them arrive
             go_on.set()
         assert {answer.result().json()["id"] for answer in retries} == {first.result().json()["id"]}
-        assert len(model.heard) == 1
+        assert len(model.received) == 1
 
     def test_what_is_not_known_to_be_a_retry_is_another_turn(
         self, urls: list[str], model: Scripted, go_on: Event
     ) -> None:
         with ThreadPoolExecutor(2) as callers:
             first = callers.submit(post, urls[0])
-            eventually(lambda: model.heard)
+            eventually(lambda: model.received)
             second = callers.submit(post, urls[1])
             time.sleep(0.5)  # it arrives
             go_on.set()
@@ -280,7 +280,7 @@ class TestKeys:
         event_log_is_complete(database)
         answers += [post(url, None, "x", key).json() for url in urls]
         assert answers == [answers[0]] * 6
-        assert len(model.heard) == 1
+        assert len(model.received) == 1
 
     def test_other_keys_are_other_turns(self, urls: list[str]) -> None:
         answers = [post(url, None, "x", {"Idempotency-Key": url}).json() for url in urls]

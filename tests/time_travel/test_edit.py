@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from conftest import say, text_of
-from walking import Branches, assistant, at, calls, replay, said, say_nothing, user, weather
+from walking import Branches, assistant, at, calls, replay, say_nothing, texts, user, weather
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.graph.build import build_graph
@@ -23,7 +23,7 @@ class TestEdits:
         edited = agent.update_checkpoint_state("t", head, [user("I'm headed to Oslo!", id=state["messages"][0]["id"])])
         assert edited["parent_checkpoint_id"] == head
         assert edited["next_nodes"] == []
-        assert said(agent) == ["I'm headed to Oslo!", *said(agent, head)[1:]]
+        assert texts(agent) == ["I'm headed to Oslo!", *texts(agent, head)[1:]]
         branches.check()
         assert "Oslo" in text_of(say(agent, "Where am I going?", thread_id="t"))
 
@@ -31,13 +31,13 @@ class TestEdits:
         ids = [item["id"] for item in agent.get_checkpoint_state("t", head)["messages"]]
         edited = agent.update_checkpoint_state("t", head, [user("Where am I headed?")], ids[2:])
         assert edited["next_nodes"] == ["model"]
-        assert said(agent) == [*said(agent, head)[:2], "Where am I headed?"]
+        assert texts(agent) == [*texts(agent, head)[:2], "Where am I headed?"]
         assert "SF" in text_of(say_nothing(agent))
 
     def test_everything_removed(self, agent: Any, head: str) -> None:
         ids = [item["id"] for item in agent.get_checkpoint_state("t", head)["messages"]]
         agent.update_checkpoint_state("t", head, remove_messages=ids)
-        assert said(agent) == []
+        assert texts(agent) == []
 
     @pytest.mark.parametrize(
         ("last", "pending"),
@@ -46,27 +46,27 @@ class TestEdits:
     )
     @pytest.mark.parametrize("place", [["__start__"], ["model"], []], ids=["start", "model", "end"])
     def test_the_last_message_says_what_runs_next(
-        self, agent: Any, head: str, place: list[str], last: dict[str, Any], pending: list[str]
+        self, agent: Any, head: str, next_nodes: list[str], last: dict[str, Any], pending: list[str]
     ) -> None:
-        before = len(said(agent, head))
-        for entry in [e for e in agent.get_checkpoint_history("t", 100) if e["next_nodes"] == place]:
+        before = len(texts(agent, head))
+        for entry in [e for e in agent.get_checkpoint_history("t", 100) if e["next_nodes"] == next_nodes]:
             edited = agent.update_checkpoint_state("t", entry["checkpoint_id"], [last])
             assert edited["next_nodes"] == pending
             assert agent.get_checkpoint_state("t")["pending_messages"] == []
-            assert said(agent)[-1] == "and?" if pending else "You are going to SF."
+            assert texts(agent)[-1] == "and?" if pending else "You are going to SF."
             first = agent.get_checkpoint_state("t")["messages"][0]["id"]
             again = agent.update_checkpoint_state("t", edited["checkpoint_id"], [user("Hello!", id=first)])
             assert again["next_nodes"] == pending
-        assert len(said(agent, head)) == before
+        assert len(texts(agent, head)) == before
 
     def test_the_input_that_waits_at_the_start_is_part_of_it(self, agent: Any, head: str) -> None:
         start = at(agent, ["__start__"])["checkpoint_id"]
         waiting = agent.get_checkpoint_state("t", start)["pending_messages"][0]
         agent.update_checkpoint_state("t", start, [user("Where to?", id=waiting["id"])])
-        assert said(agent)[-1] == "Where to?"
-        assert len(said(agent)) == 3
+        assert texts(agent)[-1] == "Where to?"
+        assert len(texts(agent)) == 3
         agent.update_checkpoint_state("t", start, remove_messages=[waiting["id"]], new_messages=[user("Hm?")])
-        assert said(agent)[2:] == ["Hm?"]
+        assert texts(agent)[2:] == ["Hm?"]
 
     def test_changing_what_a_tool_is_asked(self, make_agent: Make) -> None:
         agent = make_agent(build_graph(OfflineModel(), [weather]))
@@ -84,11 +84,11 @@ class TestEdits:
         agent = make_agent(build_graph(OfflineModel(), [weather]))
         done = say(agent, "Weather in SF?", thread_id="t")["custom_outputs"]["checkpoint_id"]
         _, call, result, answer = agent.get_checkpoint_state("t")["messages"]
-        for place, new, removed in (
+        for next_nodes, new, removed in (
             (at(agent, ["tools"])["checkpoint_id"], {"type": "function_call_output", "call_id": call["call_id"]}, []),
             (done, result, [answer["id"]]),
         ):
-            edited = agent.update_checkpoint_state("t", place, [new | {"output": "SF: 99°F"}], removed)
+            edited = agent.update_checkpoint_state("t", next_nodes, [new | {"output": "SF: 99°F"}], removed)
             assert edited["next_nodes"] == ["model"]
             calls.clear()
             assert "99" in text_of(say_nothing(agent))
@@ -109,7 +109,7 @@ class TestEdits:
             agent.update_checkpoint_state("t", done["checkpoint_id"], new)
             branches.check()
         say(agent, "hello", thread_id="t", checkpoint_id=done["checkpoint_id"])
-        assert len(said(agent)) == 6
+        assert len(texts(agent)) == 6
         assert agent.get_checkpoint_state("t")["messages"][2] == result
 
     def test_answering_a_call_on_one_branch_answers_it_there_alone(self, make_agent: Make) -> None:

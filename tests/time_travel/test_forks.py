@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from conftest import eventually, say, text_of
 from scripted import Scripted
-from walking import Branches, at, calls, fork, replay, said, stuck, user, weather
+from walking import Branches, at, calls, fork, replay, stuck, texts, user, weather
 
 from stateful_agent.errors import InvalidRequest, ShuttingDown
 from stateful_agent.graph.build import build_graph
@@ -27,27 +27,27 @@ class TestContinuingFrom:
     def test_start_with_input_asks_something_else(self, talk: Any, stream: bool) -> None:
         branches = Branches(talk)
         answer = fork(talk, at(talk, ["__start__"]), "What is 2 + 2?", stream)
-        assert said(talk)[2:] == ["What is 2 + 2?", text_of(answer)]
+        assert texts(talk)[2:] == ["What is 2 + 2?", text_of(answer)]
         branches.check()
 
     def test_start_without_input_asks_the_same_again(self, talk: Any, stream: bool) -> None:
-        branches, before = Branches(talk), said(talk)
+        branches, before = Branches(talk), texts(talk)
         answer = replay(talk, at(talk, ["__start__"]), stream)
-        assert said(talk) == before
+        assert texts(talk) == before
         assert answer["custom_outputs"]["checkpoint_id"] not in branches.before
         branches.check()
 
     def test_model_with_input_adds_to_what_is_pending(self, talk: Any, stream: bool) -> None:
         branches = Branches(talk)
         fork(talk, at(talk, ["model"]), "And what is 2 + 2?", stream)
-        assert said(talk)[2:4] == ["Where am I going?", "And what is 2 + 2?"]
+        assert texts(talk)[2:4] == ["Where am I going?", "And what is 2 + 2?"]
         branches.check()
 
     def test_model_without_input_answers_again(self, talk: Any, stream: bool) -> None:
-        branches, before = Branches(talk), said(talk)
+        branches, before = Branches(talk), texts(talk)
         answer = replay(talk, at(talk, ["model"]), stream)
         assert "SF" in text_of(answer)
-        assert said(talk) == before
+        assert texts(talk) == before
         branches.check()
 
     def test_tools_with_input_closes_what_is_open(self, make_agent: Make, stream: bool) -> None:
@@ -55,7 +55,7 @@ class TestContinuingFrom:
         say(agent, "Weather in SF and LA?", thread_id="t")
         branches = Branches(agent)
         fork(agent, at(agent, ["tools", "tools"]), "never mind", stream)
-        assert said(agent)[:6] == [
+        assert texts(agent)[:6] == [
             "Weather in SF and LA?",
             *["function_call"] * 2,
             *["function_call_output"] * 2,
@@ -96,24 +96,24 @@ class TestContinuingFrom:
         branches = Branches(talk)
         first_turn = next(e for e in talk.get_checkpoint_history("t", 100) if e["turn"] == 1 and not e["next_nodes"])
         fork(talk, first_turn, "What is 2 + 2?", stream)
-        assert said(talk)[2] == "What is 2 + 2?"
-        assert len(said(talk)) == 4
+        assert texts(talk)[2] == "What is 2 + 2?"
+        assert len(texts(talk)) == 4
         branches.check()
 
     def test_nothing_without_input_is_a_checkout(self, make_agent: Make, stream: bool) -> None:
-        heard: list[Any] = []
-        agent = make_agent(build_graph(Scripted("yes", heard=heard), []))
+        received: list[Any] = []
+        agent = make_agent(build_graph(Scripted("yes", received=received), []))
         for text in ("one", "two"):
             say(agent, text, thread_id="t")
         branches = Branches(agent)
         first_turn = next(e for e in agent.get_checkpoint_history("t", 100) if e["turn"] == 1 and not e["next_nodes"])
-        heard.clear()
+        received.clear()
         checked_out = replay(agent, first_turn, stream)
         assert checked_out["output"] == []
-        assert heard == []
-        assert said(agent) == ["one", "yes "]
+        assert received == []
+        assert texts(agent) == ["one", "yes "]
         say(agent, "three", thread_id="t")
-        assert said(agent) == ["one", "yes ", "three", "yes "]
+        assert texts(agent) == ["one", "yes ", "three", "yes "]
         branches.check()
 
 
@@ -123,20 +123,20 @@ class TestForks:
         say(agent, "I'm headed to New York!", thread_id="t")
         other = fork(agent, first, "I'm headed to Oslo!")["custom_outputs"]
         say(agent, "Where am I going?", thread_id="t")
-        assert "Oslo" in said(agent)[-1]
+        assert "Oslo" in texts(agent)[-1]
         say(agent, "Where am I going?", thread_id="t", checkpoint_id=other["checkpoint_id"])
-        assert said(agent) == [*said(agent, other["checkpoint_id"]), *said(agent)[-2:]]
+        assert texts(agent) == [*texts(agent, other["checkpoint_id"]), *texts(agent)[-2:]]
 
     def test_forks_of_forks(self, agent: Any) -> None:
-        place = say(agent, "I'm headed to SF!", thread_id="t")["custom_outputs"]
+        ref = say(agent, "I'm headed to SF!", thread_id="t")["custom_outputs"]
         branches = []
         for depth in range(4):
             branches.append(Branches(agent))
-            tips = [fork(agent, place, f"I'm headed to Place{depth}{side}!")["custom_outputs"] for side in "ab"]
-            assert {tip["parent_checkpoint_id"] for tip in tips} == {place["checkpoint_id"]}
-            place = tips[0]
+            tips = [fork(agent, ref, f"I'm headed to Place{depth}{side}!")["custom_outputs"] for side in "ab"]
+            assert {tip["parent_checkpoint_id"] for tip in tips} == {ref["checkpoint_id"]}
+            ref = tips[0]
         for before in branches:
             before.check()
-        assert said(agent, place["checkpoint_id"])[::2] == ["I'm headed to SF!"] + [
+        assert texts(agent, ref["checkpoint_id"])[::2] == ["I'm headed to SF!"] + [
             f"I'm headed to Place{depth}a!" for depth in range(4)
         ]

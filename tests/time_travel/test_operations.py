@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from conftest import say
-from walking import said, user
+from walking import texts, user
 
 from stateful_agent.errors import CheckpointNotFound, InvalidRequest, ThreadNotFound
 
@@ -83,7 +83,7 @@ class TestInARequest:
         )
         assert edit["next_nodes"] == ["model"]
         copy = ask("copy_thread", thread_id="t")
-        assert said(agent, thread_id=copy["thread_id"]) == said(agent)
+        assert texts(agent, thread_id=copy["thread_id"]) == texts(agent)
         assert ask("prune", older_than_days=0)["threads"] == 2
         assert ask("delete_thread", thread_id="t")["checkpoints"] == 1
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import say, text_of
 from scripted import Scripted
-from walking import Branches, fork, said, user
+from walking import Branches, fork, texts, user
 
 from stateful_agent.errors import InvalidRequest, ThreadDeleted, ThreadNotFound
 from stateful_agent.graph.build import build_graph
@@ -20,9 +20,9 @@ def go_on() -> Event:
     return Event()
 
 
-def begin(agent: Any, place: dict[str, Any]) -> Any:
-    """A stream that has said its first word."""
-    stream = agent.predict_stream({"input": [user("go")], "custom_inputs": place})
+def begin(agent: Any, ref: dict[str, Any]) -> Any:
+    """A stream that has emitted its first word."""
+    stream = agent.predict_stream({"input": [user("go")], "custom_inputs": ref})
     while next(stream).type != "response.output_text.delta":
         pass
     return stream
@@ -50,9 +50,9 @@ class TestThreads:
         assert copy["copied_from"] == "t"
         mine, theirs = agent.get_checkpoint_history("t", 100), agent.get_checkpoint_history(copy["thread_id"], 100)
         assert [entry | {"thread_id": "t"} for entry in theirs] == mine
-        assert said(agent, thread_id=copy["thread_id"]) == said(agent)
+        assert texts(agent, thread_id=copy["thread_id"]) == texts(agent)
         say(agent, "Where am I going?", thread_id=copy["thread_id"])
-        assert len(said(agent, thread_id=copy["thread_id"])) == 6
+        assert len(texts(agent, thread_id=copy["thread_id"])) == 6
         branches.check()
         assert len(agent.get_checkpoint_history("t", 100)) == len(mine)
         with pytest.raises(ThreadNotFound):
@@ -80,7 +80,7 @@ class TestThreads:
         assert list(stream)[-1].code == ThreadDeleted.code
         assert rows() == 0
         assert text_of(say(agent, "hello again", thread_id="t"))
-        assert len(said(agent)) == 2
+        assert len(texts(agent)) == 2
 
     def test_begun_again_while_an_old_turn_runs(self, make_agent: Make, go_on: Event) -> None:
         slow, quick = make_agent(build_graph(Scripted("one", go_on.is_set, "two"), [])), make_agent()
@@ -90,7 +90,7 @@ class TestThreads:
         say(quick, "hello again", thread_id="t")
         go_on.set()
         assert list(stream)[-1].code == ThreadDeleted.code
-        assert said(quick)[0] == "hello again"
+        assert texts(quick)[0] == "hello again"
         assert len(quick.get_checkpoint_history("t")) == 3
 
     def test_prune_keeps_heads(self, agent: Any, rows: Callable[[], int]) -> None:
@@ -138,9 +138,9 @@ class TestThreads:
         assert agent.prune(0)["threads"] == 0
         go_on.set()
         list(stream)
-        assert said(agent)[::2] == ["question 0", "go"]
+        assert texts(agent)[::2] == ["question 0", "go"]
         assert agent.prune(0)["threads"] == 1
-        assert said(agent)[::2] == ["question 0", "go"]
+        assert texts(agent)[::2] == ["question 0", "go"]
 
     def test_prune_while_a_turn_runs(self, make_agent: Make, go_on: Event) -> None:
         agent, quick = make_agent(build_graph(Scripted("one", go_on.is_set, "two"), [])), make_agent()
@@ -150,4 +150,4 @@ class TestThreads:
         agent.prune(0)
         go_on.set()
         assert list(stream)[-1].type == "response.completed"
-        assert len(said(agent)) == 8
+        assert len(texts(agent)) == 8

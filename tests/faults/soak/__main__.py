@@ -96,7 +96,7 @@ async def soak(cluster: Cluster, servers: Sequence[Server], seconds: float, seed
     print(f"acknowledged  {len(acknowledged)}: {len(turns)} turns, {len(acknowledged) - len(turns)} edits")
     print(f"found         {len(there)} of {len(acknowledged)}")
     print(f"not at head   {sum(attempt.named is not None for attempt in acknowledged)} of them")
-    print(f"not heard of  {len(clients.attempts) - len(acknowledged)}")
+    print(f"no reply      {len(clients.attempts) - len(acknowledged)}")
     for what, times in clients.met.most_common():
         print(f"              {times:4} {what}")
     print(f"checkpoints   {sum(len(tree.parents) for tree in found)}, {sum(len(t.tips) for t in found)} branches")

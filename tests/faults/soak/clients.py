@@ -23,7 +23,7 @@ TRY_AGAIN_CODES = {"storage_unavailable", "shutting_down", "thread_busy", "turn_
 
 
 class NotDone(Exception):
-    """The client did not hear that it was done, and was told, or may assume, that it can try again."""
+    """The client received no acknowledgement, and it may try again."""
 
 
 class HungUp(Exception):
@@ -95,9 +95,9 @@ class Clients:
     async def _edit(self, thread_id: str) -> None:
         if named := self._known(thread_id):
             attempt = self._attempt(thread_id, named)
-            place = {"thread_id": thread_id, "checkpoint_id": named}
+            ref = {"thread_id": thread_id, "checkpoint_id": named}
             message = {"role": "user", "content": attempt.word}
-            self._note(attempt, await self.travel("update_checkpoint_state", **place, new_messages=[message]))
+            self._note(attempt, await self.travel("update_checkpoint_state", **ref, new_messages=[message]))
 
     def _attempt(self, thread_id: str, named: str | None = None) -> Attempt:
         attempt = Attempt(thread_id, f"w{next(self._numbers)}", named)
@@ -105,20 +105,20 @@ class Clients:
         return attempt
 
     def _known(self, thread_id: str) -> str | None:
-        """A checkpoint that somebody was told of, if there is one."""
+        """A checkpoint that some client received, if there is one."""
         known = [attempt.checkpoint_id for attempt in self.attempts if attempt.thread_id == thread_id]
         return self.chance.choice([checkpoint_id for checkpoint_id in known if checkpoint_id] or [None])
 
     async def _turn(self, attempt: Attempt) -> None:
         text = f"{attempt.word} {self.chance.choice(MANNERS)}".strip()
-        place = {"thread_id": attempt.thread_id}
+        ref = {"thread_id": attempt.thread_id}
         if attempt.named:
-            place["checkpoint_id"] = attempt.named
+            ref["checkpoint_id"] = attempt.named
         if self.chance.random() < 0.5:
-            response = await self._post(text, place)
+            response = await self._post(text, ref)
         else:
             hang_up_after = self.chance.randrange(40) if self.chance.random() < 0.2 else None
-            response = await self._listen(text, place, hang_up_after)
+            response = await self._listen(text, ref, hang_up_after)
         attempt.answer = response["output"][-1]["content"][0]["text"]
         self._note(attempt, response["custom_outputs"])
 

@@ -6,18 +6,18 @@ from time import monotonic
 
 @dataclass
 class Attempt:
-    """A turn or an edit that a client asked for, whether or not it heard that it was done."""
+    """A turn or an edit that a client asked for, acknowledged or not."""
 
     thread_id: str
     word: str
-    """What the client said, and nobody said before."""
+    """The client's text, which no other has sent."""
 
     named: str | None = None
     """The checkpoint it asked to continue from, or to edit. Unset: the head."""
 
     sent: float = field(default_factory=monotonic)
     acknowledged: float | None = None
-    """When it heard that it was done."""
+    """When it was acknowledged."""
 
     checkpoint_id: str = ""
     parent_id: str | None = None
@@ -34,4 +34,4 @@ class Tree:
 
     tips: list[str]
     items: dict[str, list[dict[str, object]]]
-    """What was said at a checkpoint, and is pending there: at tips, branchings and acknowledged checkpoints."""
+    """The messages at a checkpoint, and those pending there: at tips, branchings and acknowledged checkpoints."""

@@ -34,27 +34,27 @@ def _lost(asked: list[Attempt], tree: Tree) -> Iterator[str]:
         if attempt.named is None:
             yield from _not_at_the_head(attempt, acknowledged)
     for tip in tree.tips:
-        said = Counter(user_words(tree.items[tip]))
-        yield from (f"{word} is {n} times in the branch of {tip}" for word, n in said.items() if n > 1)
+        last_words = Counter(user_words(tree.items[tip]))
+        yield from (f"{word} is {n} times in the branch of {tip}" for word, n in last_words.items() if n > 1)
         yield from (f"the branch of {tip} has {fault}" for fault in malformed(tree.items[tip], complete=False))
     yield from _unexplained_branches(asked, tree)
 
 
 def _not_as_acknowledged(attempt: Attempt, tree: Tree) -> Iterator[str]:
-    place = f"{attempt.word} was acknowledged at {attempt.checkpoint_id}"
+    checkpoint = f"{attempt.word} was acknowledged at {attempt.checkpoint_id}"
     if attempt.checkpoint_id not in tree.parents:
-        yield f"{place}, which is not there"
+        yield f"{checkpoint}, which is not there"
         return
     items = tree.items[attempt.checkpoint_id]
     if attempt.word not in user_words(items):
-        yield f"{place}, which does not hold it"
+        yield f"{checkpoint}, which does not hold it"
     if attempt.answer is not None and (not items or text_of(items[-1]) != attempt.answer):
-        yield f"{place}, which does not end with its answer"
-    yield from (f"{place}, which has {fault}" for fault in malformed(items, complete=True))
+        yield f"{checkpoint}, which does not end with its answer"
+    yield from (f"{checkpoint}, which has {fault}" for fault in malformed(items, complete=True))
     if attempt.named not in (None, attempt.parent_id):
-        yield f"{place}, and continued from {attempt.parent_id} instead of {attempt.named}"
+        yield f"{checkpoint}, and continued from {attempt.parent_id} instead of {attempt.named}"
     if attempt.parent_id is not None and attempt.parent_id not in lineage(attempt.checkpoint_id, tree.parents):
-        yield f"{place}, which does not come from {attempt.parent_id}"
+        yield f"{checkpoint}, which does not come from {attempt.parent_id}"
 
 
 def _not_at_the_head(attempt: Attempt, acknowledged: list[Attempt]) -> Iterator[str]:
@@ -66,11 +66,13 @@ def _not_at_the_head(attempt: Attempt, acknowledged: list[Attempt]) -> Iterator[
 
 def _unexplained_branches(asked: list[Attempt], tree: Tree) -> Iterator[str]:
     words = {(attempt.named, attempt.word) for attempt in asked if attempt.named is not None}
-    for place, children in branchings(tree.parents).items():
-        said = [user_words(tree.items[child])[-1:] for child in children]
-        unexplained = [child for child, word in zip(children, said, strict=True) if (place, *word) not in words]
+    for checkpoint, children in branchings(tree.parents).items():
+        last_words = [user_words(tree.items[child])[-1:] for child in children]
+        unexplained = [
+            child for child, word in zip(children, last_words, strict=True) if (checkpoint, *word) not in words
+        ]
         if len(unexplained) > 1:
-            yield f"nobody asked for the branches from {place} to {' and '.join(unexplained)}"
+            yield f"nobody asked for the branches from {checkpoint} to {' and '.join(unexplained)}"
 
 
 def branchings(parents: dict[str, str | None]) -> dict[str | None, list[str]]:
@@ -83,10 +85,10 @@ def branchings(parents: dict[str, str | None]) -> dict[str | None, list[str]]:
 
 def lineage(checkpoint_id: str, parents: dict[str, str | None]) -> Iterator[str]:
     """A checkpoint and those that it comes from."""
-    place: str | None = checkpoint_id
-    while place is not None:
-        yield place
-        place = parents.get(place)
+    checkpoint: str | None = checkpoint_id
+    while checkpoint is not None:
+        yield checkpoint
+        checkpoint = parents.get(checkpoint)
 
 
 def malformed(items: Items, *, complete: bool) -> Iterator[str]:
@@ -112,7 +114,7 @@ def malformed(items: Items, *, complete: bool) -> Iterator[str]:
 
 
 def user_words(items: Items) -> list[str]:
-    """The first word of all that the user said."""
+    """The first word of each of the user's messages."""
     return [text_of(item).split()[0] for item in items if item.get("role") == "user"]
 
 
