@@ -4,7 +4,7 @@ The rooms, from the caller down to the disk:
 
 server, deploy      HTTP and processes; logging a model and putting it into production
 agent               `LangGraphResponsesAgent`: one turn, in six steps
-turn, responses     what a request asks for, and how an answer is told: pure functions on OpenAI's wire format
+turn, responses     what a request asks for, and an answer as events: pure functions on OpenAI's wire format
 runs, time_travel   turns that outlive their request; history, branches, edits and threads
 checkpoints         LangGraph's saver on our tables: lease, write batch, message log, serializer
 database            the connection pool, the embedded Postgres, Lakebase, migrations, and every statement as SQL

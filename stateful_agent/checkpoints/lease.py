@@ -108,6 +108,8 @@ class Leases:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            if self.pool.closed:  # by an agent that was closed while a caller still held a stream of it
+                return
             values = {"threads": list(self._threads.values()), "holders": list(self._threads), "lease": LEASE}
             try:
                 await fetch(self.pool, LEASES["renew_leases"], values)

@@ -32,7 +32,7 @@ class TestOffline:
         assert answer("What is the capital of France?").startswith("I have no rule for that.")
 
     @pytest.mark.parametrize(
-        ("said", "expected"),
+        ("inputs", "expected"),
         [
             (["I'm headed to SF!", "Where did I say I'm going?"], "You said you are going to SF."),
             (
@@ -52,7 +52,7 @@ class TestOffline:
         assert answer(*inputs) == expected
 
     @pytest.mark.parametrize(
-        ("said", "calls"),
+        ("inputs", "calls"),
         [
             (["What is the weather in SF and LA?"], [{"query": "weather in SF"}, {"query": "weather in LA"}]),
             (["Weather in SF?", "What about in LA?"], [{"query": "weather in LA"}]),

@@ -44,7 +44,7 @@ class TestEdits:
         [(user("and?"), ["model"]), (assistant("You are going to SF."), [])],
         ids=["user", "assistant"],
     )
-    @pytest.mark.parametrize("place", [["__start__"], ["model"], []], ids=["start", "model", "end"])
+    @pytest.mark.parametrize("next_nodes", [["__start__"], ["model"], []], ids=["start", "model", "end"])
     def test_the_last_message_says_what_runs_next(
         self, agent: Any, head: str, next_nodes: list[str], last: dict[str, Any], pending: list[str]
     ) -> None:
