@@ -56,7 +56,7 @@ def _run(target: Path, host: str, port: int, workers: int) -> None:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     spawn = multiprocessing.get_context("spawn")
     config = uvicorn.Config(
-        partial(create_worker_app, target, address, spawn.Semaphore(1), spawn.Semaphore(1)),
+        partial(create_worker_app, target, address, spawn.Semaphore(1), spawn.Semaphore(1), spawn.Lock()),
         factory=True,
         host=host,
         port=port,

@@ -3,10 +3,14 @@
 import logging
 import os
 import threading
+from multiprocessing.synchronize import Lock
 
 import mlflow
 
 logger = logging.getLogger(__name__)
+
+SET_UP_SECONDS = 60
+"""At most, for another process to set up the store of traces."""
 
 
 def delay_tracing() -> None:
@@ -16,16 +20,26 @@ def delay_tracing() -> None:
     mlflow.tracing.disable()
 
 
-def start_tracing() -> None:
+def start_tracing(setting_up: Lock) -> None:
     """Let MLflow trace turns soon, from a thread of its own: requests need not wait for it.
 
     What MLflow imports for that takes as long as half of the start, and its store of traces may be away. The turns of
-    the first two seconds are not traced.
+    the first two seconds are not traced. One process after the other is `setting_up`: of two that create MLflow's
+    tables at once, one fails.
     """
-    threading.Thread(target=_trace, daemon=True).start()
+    threading.Thread(target=_trace, args=(setting_up,), daemon=True).start()
 
 
-def _trace() -> None:
+def _trace(setting_up: Lock) -> None:
+    held = setting_up.acquire(timeout=SET_UP_SECONDS)  # a process that was killed meanwhile holds it for ever
+    try:
+        _set_up()
+    finally:
+        if held:
+            setting_up.release()
+
+
+def _set_up() -> None:
     """Look up once where traces go: MLflow would ask its store again for each turn, and stall all the others."""
     name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
     try:

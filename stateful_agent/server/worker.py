@@ -4,7 +4,7 @@ import gc
 import logging
 import sys
 import traceback
-from multiprocessing.synchronize import Semaphore
+from multiprocessing.synchronize import Lock, Semaphore
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from stateful_agent.agent import LangGraphResponsesAgent
 
 
-def create_worker_app(target: Path, address: str, may_announce: Semaphore, may_complain: Semaphore) -> "ASGIApp":
+def create_worker_app(
+    target: Path, address: str, may_announce: Semaphore, may_complain: Semaphore, setting_up_traces: Lock
+) -> "ASGIApp":
     """The app that serves the agent of a Python file or a logged model.
 
     Of several processes, the first that is ready prints the banner, and the first that fails prints why: each takes
@@ -41,7 +43,7 @@ def create_worker_app(target: Path, address: str, may_announce: Semaphore, may_c
 
     def ready() -> None:
         ignore_repeated_interrupts()
-        start_tracing()
+        start_tracing(setting_up_traces)
         if may_announce.acquire(block=False):
             print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
 
