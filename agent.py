@@ -36,7 +36,8 @@ def graph() -> CompiledGraph:
 
     Any LangGraph graph whose state has `messages` can stand here instead.
     """
-    steps = build_graph(chat_model(settings.agent_model), tools(), PROMPT, settings.tool_timeout)
+    model = chat_model(settings.agent_model)
+    steps = build_graph(model, tools(), PROMPT, settings.tool_timeout, settings.tools_to_approve)
     return steps.compile(name=settings.agent_model or OFFLINE_MODEL)
 
 

@@ -14,6 +14,7 @@ import mlflow
 from langchain_core.messages import RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
+from langgraph.types import Command
 from mlflow.entities import SpanType
 from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
@@ -22,6 +23,7 @@ from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.langgraph_internals import next_nodes
 from stateful_agent.checkpoints.saver import TurnSaver, config_at
 from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
+from stateful_agent.checkpoints.waiting import has_child, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph, ModelSettings, model_settings
@@ -29,9 +31,10 @@ from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.request import ResponsesRequest, read_request
 from stateful_agent.responses.thread_ref import ThreadRef
-from stateful_agent.responses.types import CustomOutputs, Event
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt
 from stateful_agent.settings import Settings
-from stateful_agent.time_travel.edit import end_turn, fork_with_results
+from stateful_agent.time_travel.edit import end_turn
+from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
 from stateful_agent.time_travel.operations import TimeTravel
 from stateful_agent.time_travel.threads import locate
@@ -182,8 +185,10 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
-                # 3. Plan: continue, fork or replay.
-                plan = plan_turn(turn, checkpoint_id, base, next_nodes(graph, base.checkpoint) if base else [])
+                # 3. Plan: continue, fork, replay or resume.
+                due = next_nodes(graph, base.checkpoint) if base else []
+                waiting = await interrupts_at(graph, base, await self.database.pool()) if base and due else []
+                plan = plan_turn(turn, checkpoint_id, base, due, waiting)
                 config, graph_input = await self._start(plan, graph, saver)
                 attempt.begin()
                 if saver.base:
@@ -195,16 +200,27 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 # 4. Run the graph, and 5. emit what it does as events.
                 async for event in self._run(graph, graph_input, config, context, events, saver):
                     yield event
+                if waiting := await self._waiting(graph, saver):
+                    custom_outputs["interrupts"] = waiting
+                    for event in events.ask(waiting):
+                        yield event
         except Exception as error:
             raise typed(error, is_stored=saver.last_checkpoint_id is not None) from error
         # 6. Finish: all is on disk, and the thread is free.
-        for event in events.complete(custom_outputs | {"checkpoint_id": saver.last_checkpoint_id}):
+        custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
+        for event in events.complete(custom_outputs):
             yield event
 
     async def _start(
         self, plan: Plan, graph: CompiledGraph, saver: TurnSaver
-    ) -> tuple[RunnableConfig, dict[str, Any] | None]:
+    ) -> tuple[RunnableConfig, dict[str, Any] | Command[Any] | None]:
         """Where LangGraph goes on and with what input. It adds a child to that checkpoint: beside others, a fork."""
+        if plan.answers is not None:
+            assert saver.base
+            answers = plan.answers
+            if not saver.is_at_head and await has_child(await self.database.pool(), saver.base):
+                answers = await fork_to_answer(graph, saver, answers)
+            return config_at(saver.thread_id), Command(resume=answers)  # not named, or ended tasks would run again
         if plan.keeps_results:
             await fork_with_results(graph, saver)
             return config_at(saver.thread_id), None  # from the head: from a named checkpoint all of it would run again
@@ -217,6 +233,16 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         # It departs within a turn, or where the checkpoint was pruned: the rest is taken out instead.
         removed = [RemoveMessage(str(message.id)) for message in messages_at(saver.base)[plan.departs_after :]]
         return config_at(saver.thread_id, plan.checkpoint_id), {"messages": [*removed, *(plan.messages or ())]}
+
+    async def _waiting(self, graph: CompiledGraph, saver: TurnSaver) -> list[Interrupt]:
+        """What the graph waits for, having run: it has stopped where steps are due."""
+        if not (saver.metadata and saver.metadata["next_nodes"]):
+            return []
+        await saver.flush()
+        here = saver.last_checkpoint_id or (saver.base and saver.base.checkpoint["id"])
+        newest = await saver.load(saver.thread_id, here)
+        assert newest
+        return await interrupts_at(graph, newest, await self.database.pool())
 
     async def _unstored_turn(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
         """A turn without a thread: nothing is kept, and no database is touched."""
@@ -231,7 +257,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     async def _run(
         self,
         graph: CompiledGraph,
-        graph_input: dict[str, Any] | None,
+        graph_input: dict[str, Any] | Command[Any] | None,
         config: RunnableConfig,
         context: ModelSettings | None,
         events: ResponseEvents,

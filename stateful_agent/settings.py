@@ -1,10 +1,10 @@
 """Everything configurable, read from the environment in one place."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -23,6 +23,9 @@ class Settings(BaseSettings):
 
     max_steps: int = Field(default=100, ge=1)
     """Steps of a turn at most. Then it ends with a message that it took too many."""
+
+    tools_to_approve: Annotated[tuple[str, ...], NoDecode] = ()
+    """The tools, separated by commas, of which no call runs before a person has approved it."""
 
     tool_items: Literal["function_call", "mcp_call", "hidden"] = "function_call"
     """How answers show the agent's own tool calls, unless a request chooses: as function calls with their outputs, as
@@ -89,3 +92,8 @@ class Settings(BaseSettings):
 
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""
+
+    @field_validator("tools_to_approve", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
 
 from stateful_agent.errors import InvalidRequest, NothingToResume
+from stateful_agent.responses.interrupts import Approval, answers_to, approvals_in, is_breakpoint
 from stateful_agent.responses.limits import check_size, check_storable
 from stateful_agent.responses.messages import (
     check_pairs,
@@ -21,9 +22,10 @@ from stateful_agent.responses.messages import (
 from stateful_agent.responses.request import ResponsesRequest
 from stateful_agent.responses.thread_ref import ThreadRef, thread_ref_of
 from stateful_agent.responses.transcript import continuation
-from stateful_agent.responses.types import ToolItems
+from stateful_agent.responses.types import Interrupt, ToolItems
 
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
+NOT_APPROVED = "This call was not made: it waited for a person, who sent a message instead of an answer."
 
 
 # -- Accept ------------------------------------------------------------------------------------------------------------
@@ -45,10 +47,24 @@ class Turn:
     references: list[dict[str, Any]] | None = None
     """The input items instead, if some refer to items of the thread: `resolve` makes the messages of them."""
 
+    resumes: bool = False
+    """Whether it answers what the thread waits for with `resume`."""
+
+    resume: Any = None
+    """The answer to the interrupt that waits, or several by the interrupts' ids."""
+
+    approvals: Sequence[Approval] = ()
+    """Whether calls may run that wait for it."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it answers what the thread waits for, instead of adding to the conversation."""
+        return self.resumes or bool(self.approvals)
+
     @property
     def is_replay(self) -> bool:
         """Whether there is no input: what is pending in the thread runs."""
-        return not (self.messages or self.references)
+        return not (self.messages or self.references or self.is_answer)
 
 
 def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: int) -> Turn:
@@ -66,7 +82,9 @@ def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: in
     items = request.input
     check_size([items, request.instructions], max_input_bytes)
     has_references = any(_is_reference(item) for item in items)
-    messages = [] if has_references else messages_in(items)
+    custom = request.custom_inputs or {}
+    approvals, resumes = approvals_in(items), "resume" in custom
+    messages = [] if has_references or approvals else messages_in(items)
     settings = _model_settings(request)
     thread = thread_ref_of(request)
 
@@ -77,17 +95,21 @@ def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: in
             param="input",
         )
     if request.store is False:
-        if thread is not None:
+        if thread is not None or resumes or approvals:
             raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
         if not messages:
             raise InvalidRequest("store: false keeps nothing, so there is nothing to replay: send input.")
         return Turn(messages, None, settings)
     if thread is None:
+        if resumes or approvals:
+            raise InvalidRequest("An answer needs the thread that waits for it: name its thread_id.", param="input")
         if not messages:
             raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
         thread = ThreadRef(new_thread_id, may_begin=True)
     thread = replace(thread, may_begin=thread.may_begin and bool(messages))
-    return Turn(messages, thread, settings, items if has_references else None)
+    if resumes and messages:
+        raise InvalidRequest("resume comes without input: send the message in the next turn.", param="input")
+    return Turn(messages, thread, settings, items if has_references else None, resumes, custom.get("resume"), approvals)
 
 
 def operation_in(request: ResponsesRequest) -> tuple[Any, dict[str, Any]] | None:
@@ -169,6 +191,9 @@ class Plan:
     keeps_results: bool = False
     """Whether some of the pending tool calls have results, stored beside the checkpoint: these do not run again."""
 
+    answers: dict[str, Any] | None = None
+    """What interrupts are answered with, by their ids."""
+
     @property
     def is_replay(self) -> bool:
         """Whether nothing is added."""
@@ -180,22 +205,35 @@ class Plan:
         return None if self.messages is None else {"messages": self.messages}
 
 
-def plan_turn(turn: Turn, checkpoint_id: str | None, base: CheckpointTuple | None, next_nodes: list[str]) -> Plan:
+def plan_turn(
+    turn: Turn,
+    checkpoint_id: str | None,
+    base: CheckpointTuple | None,
+    next_nodes: list[str],
+    waiting: Sequence[Interrupt] = (),
+) -> Plan:
     """Decide how a turn goes on from `base`: the checkpoint named by `checkpoint_id`, else the head of its thread.
 
-    `base` is `None` where the thread begins. `next_nodes` are the steps that would run next from it.
+    `base` is `None` where the thread begins. `next_nodes` are the steps that would run next from it, and `waiting` the
+    interrupts that can be answered there.
 
     Raises:
         NothingToResume: there is no input, or the thread holds all of it already, and nothing is pending.
-        InvalidRequest: the input refers to what the thread does not hold.
+        InvalidRequest: the input refers to what the thread does not hold, or answers what does not wait.
     """
+    if turn.is_answer:
+        answers = answers_to(waiting, turn.resume, turn.approvals, resumes=turn.resumes)
+        if all(is_breakpoint(interrupt) for interrupt in waiting):
+            return Plan(None, checkpoint_id)
+        return Plan(None, checkpoint_id, answers=answers)
     if turn.is_replay:
         if base is None or not (checkpoint_id or next_nodes):
             raise NothingToResume(param="input")
         return Plan(None, checkpoint_id, keeps_results=checkpoint_id is not None and has_results(base))
     if base is None:
         return Plan(list(resolve(turn, [])), None)
-    closing = closing_messages(base, at_head=checkpoint_id is None)
+    unanswered = NOT_APPROVED if waiting else UNFINISHED
+    closing = closing_messages(base, at_head=checkpoint_id is None, unanswered=unanswered)
     thread = [*messages_at(base), *closing]
     resent = continuation(thread, resolve(turn, thread))
     if not resent.new:
@@ -228,19 +266,19 @@ def resolve(turn: Turn, thread: Sequence[BaseMessage]) -> list[AnyMessage]:
     return messages_in(items)
 
 
-def closing_messages(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
+def closing_messages(base: CheckpointTuple, *, at_head: bool, unanswered: str = UNFINISHED) -> list[BaseMessage]:
     """What must be added to a checkpoint before a new message can follow it.
 
     After a crash, results may be stored beside the checkpoint without being in it; and tool calls may have no result
-    at all, which providers reject for ever after: they get one that says that it is unknown. At the head, all that was
-    stored is carried over. At an older checkpoint what came next belongs to another branch, except the results of calls
-    that are pending here.
+    at all, which providers reject for ever after: they get `unanswered` as theirs. At the head, all that was stored is
+    carried over. At an older checkpoint what came next belongs to another branch, except the results of calls that are
+    pending here.
     """
     stored = [message for message in stored_messages(base) if at_head or isinstance(message, ToolMessage)]
     return [
         *stored,
         *(
-            ToolMessage(UNFINISHED, tool_call_id=str(call["id"]), name=call["name"], status="error")
+            ToolMessage(unanswered, tool_call_id=str(call["id"]), name=call["name"], status="error")
             for call in unanswered_calls([*messages_at(base), *stored])
         ),
     ]

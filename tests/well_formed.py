@@ -34,7 +34,7 @@ def well_formed(events: list[Event], *, mlflow: bool = True) -> None:
             opened, deltas = event["item"], []
         elif kind == "response.output_item.done":
             assert {key: event["item"][key] for key in ("id", "type")} == {key: opened[key] for key in ("id", "type")}
-            assert event["item"]["status"] in ("completed", "incomplete", "failed")
+            assert event["item"].get("status", "completed") in ("completed", "incomplete", "failed")
             items.append(event["item"])
             opened = None
         elif "output_index" in event:

@@ -3,9 +3,11 @@
 Nothing else here imports a name that begins with an underscore, or rests on how LangGraph works inside.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, INTERRUPT, RESUME
 from langgraph._internal._serde import build_serde_allowlist
 from langgraph._internal._typing import MISSING
 from langgraph.checkpoint.base import Checkpoint
@@ -14,11 +16,15 @@ from langgraph.checkpoint.postgres.base import BasePostgresSaver
 from langgraph.constants import TASKS
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
+from langgraph.pregel._task_status import CONTROL_WRITES
+from langgraph.types import Interrupt, _interrupt_id
 
 from stateful_agent.graph.build import CompiledGraph
 
 START = "__start__"
 """The step that takes a turn's input in."""
+
+__all__ = ["CONFIG_KEY_CHECKPOINTER", "CONTROL_WRITES", "INTERRUPT", "RESUME"]
 
 TypeName = tuple[str, ...]
 """A type as LangGraph's serializer names it: its module, and its name there."""
@@ -42,6 +48,20 @@ def next_nodes(graph: CompiledGraph, checkpoint: Checkpoint) -> list[str]:
 
     sent = [send.node for send in values.get(TASKS, ())]
     return sent + [name for name, node in graph.nodes.items() if any(is_due(name, t) for t in node.triggers)]
+
+
+def interrupt_at(interrupt: Interrupt, namespace: str, answers: Sequence[Any], new_namespace: str) -> tuple[Any, Any]:
+    """The interrupt of a task, and the answers it had before, in a copy of the task, which has another namespace.
+
+    An id is made of the namespace and of how many answers the task has had (`types._interrupt_id`).
+    """
+    count = next(
+        (n for n in range(len(answers) + 1) if _interrupt_id(namespace, n) == interrupt.id),
+        len(answers),
+    )
+    moved = copy.copy(interrupt)
+    moved.id = _interrupt_id(new_namespace, count)
+    return moved, list(answers[:count])
 
 
 def declared_types(graph: CompiledGraph) -> set[TypeName]:

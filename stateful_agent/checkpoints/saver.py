@@ -24,18 +24,27 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.cipher import Metadata
-from stateful_agent.checkpoints.langgraph_internals import INLINE, advance_clock, load_values, load_writes
+from stateful_agent.checkpoints.langgraph_internals import (
+    INLINE,
+    INTERRUPT,
+    RESUME,
+    advance_clock,
+    load_values,
+    load_writes,
+)
 from stateful_agent.checkpoints.lease import Leases
 from stateful_agent.checkpoints.message_log import MESSAGE_LIST, ChannelKey, MessageCache, MessageLog, is_message_list
 from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.checkpoints.summary import summarize
 from stateful_agent.checkpoints.write_batch import BatchWriter
 from stateful_agent.database.pool import Pool, fetch
-from stateful_agent.database.statements import functions
+from stateful_agent.database.statements import functions, statements
 from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.identity import User, owner_parameters
 from stateful_agent.responses.messages import holds_result
+
+HISTORY = statements("history")
 
 
 class TurnSaver(AsyncPostgresSaver):
@@ -71,6 +80,10 @@ class TurnSaver(AsyncPostgresSaver):
         self._holder = uuid.uuid4()
         self._messages = MessageLog(cache, serializer, "")
         self._writer: BatchWriter  # comes with the thread
+        self._asked: set[str] = set()
+        """The tasks that have asked something."""
+        self._answers: list[tuple[RunnableConfig, Sequence[tuple[str, Any]], str, str]] = []
+        """Writes that say how an interrupt was answered, or that a subgraph's waits, until the step's own are there."""
 
     # -- The thread ------------------------------------------------------------------------------------------------
 
@@ -111,6 +124,11 @@ class TurnSaver(AsyncPostgresSaver):
         if base is None and checkpoint_id is not None:
             raise CheckpointNotFound(param="checkpoint_id")
         return self._loaded(thread_id, base)
+
+    @property
+    def is_at_head(self) -> bool:
+        """Whether it continues from the thread's newest checkpoint."""
+        return self.base is not None and self.base.checkpoint["id"] == self._head
 
     async def flush(self) -> None:
         """Wait until all that was handed over is on disk. Raises what `BatchWriter.flush` does."""
@@ -162,6 +180,24 @@ class TurnSaver(AsyncPostgresSaver):
         await self.flush()
         return await self._read(config)
 
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        assert config
+        at = {"checkpoint_ns": "", **config["configurable"]}
+        values = {name: at[name] for name in ("thread_id", "checkpoint_ns")}
+        values |= {"before": before and before["configurable"]["checkpoint_id"], "limit": limit}
+        await self.flush()
+        for row in await fetch(self._pool, HISTORY["list_checkpoint_ids"], values):
+            found = await self._read(config_at(at["thread_id"], row["checkpoint_id"], at["checkpoint_ns"]))
+            if found:  # else it was pruned meanwhile
+                yield found
+
     async def aput(
         self,
         config: RunnableConfig,
@@ -198,20 +234,43 @@ class TurnSaver(AsyncPostgresSaver):
     ) -> None:
         if not self.keeps_writes:
             return
+        namespace, channels = config["configurable"]["checkpoint_ns"], {channel for channel, _ in writes}
+        if channels <= {RESUME} or (namespace and channels <= {RESUME, INTERRUPT}):
+            # Alone on disk, after a crash, an answer would count for the next question as well.
+            self._answers.append((config, writes, task_id, task_path))
+            return
+        if self._answers and not namespace:
+            answers, self._answers = self._answers, []
+            for held in answers:
+                outermost = held[0]["configurable"]["checkpoint_ns"].partition("|")[0]
+                if held[2] == task_id or task_id in outermost or (outermost and ":" not in outermost):
+                    self._add_writes(*held)
+                else:
+                    self._answers.append(held)
+        self._add_writes(config, writes, task_id, task_path)
+        self._writer.store_soon()
+
+    def _add_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> None:
         at, batch = config["configurable"], self._writer.batch
-        # A replay does not run again what has a result. Other steps run again there, whatever they wrote.
-        stays = any(holds_result(value) for _, value in writes)
+        # A replay does not run again what has a result, nor another answer to one question what answered the others.
+        # Other steps run again there, whatever they wrote.
+        stays = task_id in self._asked or any(holds_result(value) for _, value in writes)
         for n, (channel, value) in enumerate(writes):
+            if channel == INTERRUPT:
+                self._asked.add(task_id)
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
             typed = self.serde.dumps_typed(value)
             batch.add_write(at["checkpoint_ns"], at["checkpoint_id"], task, channel, typed, stays=stays)
             self._messages.check_for_changes(value)
-        self._writer.store_soon()
 
     # -- Rows ------------------------------------------------------------------------------------------------------
 
     def _loaded(self, thread_id: str, base: CheckpointTuple | None) -> CheckpointTuple | None:
         self.thread_id, self.base, self._is_loaded = thread_id, base, True
+        pending = base.pending_writes if base else None
+        self._asked = {task_id for task_id, channel, _ in pending or () if channel == INTERRUPT}
         self.metadata = dict(base.metadata) if base else None
         return base
 

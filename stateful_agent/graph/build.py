@@ -7,10 +7,11 @@ START -> model -> END
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
@@ -43,14 +44,26 @@ class ModelSettings:
 
 
 def build_graph(
-    model: BaseChatModel, tools: Sequence[BaseTool], system_prompt: str = "", tool_timeout: float | None = None
+    model: BaseChatModel,
+    tools: Sequence[BaseTool],
+    system_prompt: str = "",
+    tool_timeout: float | None = None,
+    approve: Collection[str] = (),
 ) -> StateGraph[MessagesState, ModelSettings]:
     """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
 
     A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
     as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
-    instructions follow it. The graph runs asynchronously only.
+    instructions follow it. A call of a tool whose name is among `approve` waits until a person has approved it; others
+    do not wait for that. The graph runs asynchronously only.
+
+    Raises:
+        Misconfigured: there is no tool of a name in `approve`.
     """
+    if unknown := sorted(set(approve) - {tool.name for tool in tools}):
+        names = ", ".join(tool.name for tool in tools)
+        raise Misconfigured(f"TOOLS_TO_APPROVE names {unknown[0]!r}, which is no tool here: there are {names}.")
+    reviewed = HumanInTheLoopMiddleware(dict.fromkeys(approve, True), interrupt_mode="per_call")
     answering = model.bind_tools(tools) if tools else model
 
     def settings() -> ModelSettings:
@@ -63,6 +76,9 @@ def build_graph(
     async def call_model(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await answering.ainvoke(prompt(state), **settings().sampling())]}
 
+    async def run_tool(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
+        return await reviewed.awrap_tool_call(call, lambda approved: in_time(approved, run))
+
     async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         try:
             async with asyncio.timeout(tool_timeout):
@@ -74,7 +90,7 @@ def build_graph(
 
     graph = StateGraph(MessagesState, ModelSettings)
     graph.add_node("model", call_model)
-    graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=in_time))
+    graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=run_tool))
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", run_tools, ["tools", END])
     graph.add_edge("tools", "model")

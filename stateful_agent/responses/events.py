@@ -7,10 +7,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from stateful_agent.errors import AgentError
+from stateful_agent.responses.interrupts import approval_items, words
 from stateful_agent.responses.items import content_of, item_type
 from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, run_of
 from stateful_agent.responses.output import Output
-from stateful_agent.responses.types import CustomOutputs, Event, Kind, Response, ToolItems, Usage
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Kind, Response, ToolItems, Usage
 
 MOST_METADATA = 16
 """Entries of a response's metadata, in OpenAI's API."""
@@ -96,10 +97,20 @@ class ResponseEvents:
         """The events to send when all that the graph has done so far is on disk."""
         return self._output.stored()
 
+    def ask(self, interrupts: Sequence[Interrupt]) -> list[Event]:
+        """The events to send when the graph waits for these, and all that it has done so far is on disk."""
+        self._close_open()
+        for interrupt in interrupts:
+            for item in approval_items(interrupt, self._response["model"]):
+                self._output.add_item(item)
+            self._output.begin_text("output_text", f"wait_{interrupt['id']}")
+            self._output.add_text(words(interrupt))
+            self._output.end_text()
+        return self._output.stored()
+
     def complete(self, custom_outputs: CustomOutputs) -> list[Event]:
         """The last events, once all is on disk; `custom_outputs` goes with the final one and inside its response."""
-        while self._open is not None:
-            self._close(self._open)
+        self._close_open()
         for call in self._calls.values():
             self._add_mcp_call(call, None)
         if self._output.opening:
@@ -158,6 +169,10 @@ class ResponseEvents:
             self._output.end_text()
             self._output.begin_text(kind, stream.next_id(item_type(kind)))
         self._output.add_text(text)
+
+    def _close_open(self) -> None:
+        while self._open is not None:
+            self._close(self._open)
 
     def _close(self, stream: MessageStream) -> None:
         """Close the open message, and add those that wait, up to one that stays open."""

@@ -14,7 +14,7 @@ from stateful_agent.responses.items import items_of, result_item
 from stateful_agent.responses.strict_json import read_json
 
 TEXT_PARTS = ("output_text", "input_text", "text", "refusal")
-LEFT_OUT = ("reasoning", "mcp_call", "mcp_list_tools")
+LEFT_OUT = ("reasoning", "mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
 
 
 def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMessage]:

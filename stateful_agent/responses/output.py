@@ -100,7 +100,10 @@ class Output:
 
     def add_result(self, result: ToolMessage) -> None:
         """Add a tool's result."""
-        item = result_item(self._unique(result.id), result)
+        self.add_item(result_item(self._unique(result.id), result))
+
+    def add_item(self, item: Item) -> None:
+        """Add an item that is complete from the start."""
         self._added(item)
         self._done(item)
 

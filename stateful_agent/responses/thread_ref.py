@@ -7,7 +7,15 @@ from typing import Any
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.request import ResponsesRequest
 
-CUSTOM_INPUTS = ("thread_id", "checkpoint_id", "parent_checkpoint_id", "previous_response_id", "tool_items")
+CUSTOM_INPUTS = (
+    "thread_id",
+    "checkpoint_id",
+    "parent_checkpoint_id",
+    "previous_response_id",
+    "tool_items",
+    "resume",
+    "interrupts",
+)
 """The keys of `custom_inputs` without an operation: a misspelt one would silently begin a new thread. What a response
 says in `custom_outputs` can be sent back as it is."""
 

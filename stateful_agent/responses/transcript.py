@@ -7,6 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 
+from stateful_agent.responses.interrupts import WAITING
 from stateful_agent.responses.items import visible_text
 
 
@@ -40,8 +41,13 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
     wherever in the thread it begins, so that a client may send the last part only. If the thread ends with it, it is
     left out. If the two are alike and then differ, the request departs from the thread before the user's message that
     leads to the difference; before the first one, if only what comes later is alike. If nothing is alike, all of it is
-    new.
+    new. What the assistant said while it waited for a person is in no thread, and never new.
     """
+    found = _continuation(thread, request)
+    return Continuation([message for message in found.new if not _is_waiting(message)], found.after)
+
+
+def _continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -> Continuation:
     end = max((n + 1 for n, message in enumerate(request) if not isinstance(message, HumanMessage)), default=0)
     with_tools = any(isinstance(message, ToolMessage) for message in request)
     theirs = _entries(request[:end], with_tools)
@@ -86,7 +92,7 @@ def _entries(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Entry]:
             entries.append(_Entry("user", _canonical(message), n))
         elif isinstance(message, ToolMessage) and with_tools:
             entries.append(_Entry("tool", message.tool_call_id, n))
-        elif isinstance(message, AIMessage):
+        elif isinstance(message, AIMessage) and not _is_waiting(message):
             if visible_text(message):
                 if entries and entries[-1].role == "assistant":
                     entries[-1].text += _canonical(message)
@@ -95,6 +101,10 @@ def _entries(messages: Sequence[BaseMessage], with_tools: bool) -> list[_Entry]:
             if message.tool_calls and with_tools:
                 entries.append(_Entry("call", json.dumps(message.tool_calls, sort_keys=True), n))
     return entries
+
+
+def _is_waiting(message: BaseMessage) -> bool:
+    return isinstance(message, AIMessage) and visible_text(message).startswith(WAITING)
 
 
 def _canonical(message: BaseMessage) -> str:

@@ -43,12 +43,23 @@ class Item(TypedDict):
     approval_request_id: NotRequired[str | None]
 
 
+class Interrupt(TypedDict):
+    """What a graph waits for."""
+
+    id: str
+    value: Any
+    """What the graph asks, as JSON."""
+    node: str
+    """The step that waits."""
+
+
 class CustomOutputs(TypedDict, total=False):
     """Where a turn has left its thread, or the result of an operation."""
 
     thread_id: str
     checkpoint_id: str | None
     parent_checkpoint_id: str
+    interrupts: list[Interrupt]
     result: Any
 
 

@@ -64,22 +64,6 @@ async def edit(
     }
 
 
-async def fork_with_results(graph: CompiledGraph, saver: TurnSaver) -> None:
-    """Fork the checkpoint that `saver` has loaded so that the calls of its tools step run again that had not finished.
-
-    LangGraph itself would run all of them: it knows a result by the checkpoint it is stored at.
-    """
-    base = saver.base
-    assert base
-    before = await graph.aget_state(base.config)
-    fork = await graph.aupdate_state(base.config, None, as_node="__copy__")
-    after = await graph.aget_state(fork)
-    for old, new in zip(before.tasks, after.tasks, strict=True):
-        writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
-        if any(channel == "messages" for channel, _ in writes):
-            await saver.aput_writes(fork, writes, new.id)
-
-
 async def end_turn(graph: CompiledGraph, saver: TurnSaver, config: RunnableConfig, text: str) -> AIMessage:
     """End the turn that `saver` stores here with a message of the assistant's.
 

@@ -1,6 +1,6 @@
 """The tree of a thread's checkpoints: its history, its branches, and the state at one checkpoint."""
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AnyMessage, ToolMessage
@@ -10,11 +10,14 @@ from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.langgraph_internals import START
 from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.summary import summarize
+from stateful_agent.checkpoints.waiting import breakpoints, interrupts_at
 from stateful_agent.database.pool import Pool, fetch
 from stateful_agent.database.statements import statements
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.messages import to_items, unanswered_calls
+from stateful_agent.responses.types import Interrupt
 from stateful_agent.turn import messages_at, stored_messages
 
 HISTORY = statements("history")
@@ -42,7 +45,13 @@ async def checkpoint_history(
             await saver.load(thread_id, row["checkpoint_id"])
             assert saver.base
             row["metadata"] |= summarize(graph, saver.base.checkpoint, row["metadata"], None) | {"turn": None}
-    return [_entry(thread_id, row) for row in page]
+        if row["has_interrupts"]:
+            await saver.load(thread_id, row["checkpoint_id"])
+            assert saver.base
+            row["interrupts"] = await interrupts_at(graph, saver.base, pool)
+        else:
+            row["interrupts"] = breakpoints(graph, row["metadata"]["nodes"], row["metadata"]["next_nodes"])
+    return [_entry(thread_id, row) | {"interrupts": row["interrupts"]} for row in page]
 
 
 async def ancestor_with(pool: Pool, base: CheckpointTuple, message_count: int) -> str | None:
@@ -80,8 +89,10 @@ async def branches(pool: Pool, cipher: Cipher, thread_id: str) -> list[dict[str,
     ]
 
 
-def checkpoint_state(graph: CompiledGraph, checkpoint: CheckpointTuple) -> dict[str, Any]:
-    """Everything the agent knew at a checkpoint."""
+def checkpoint_state(
+    graph: CompiledGraph, checkpoint: CheckpointTuple, interrupts: Sequence[Interrupt]
+) -> dict[str, Any]:
+    """Everything the agent knew at a checkpoint, and the interrupts that wait there."""
     metadata = dict(checkpoint.metadata)
     summary = summarize(graph, checkpoint.checkpoint, metadata, None) | {"turn": None} | metadata
     others = {name for name in graph.stream_channels_list if name != "messages"}
@@ -96,7 +107,8 @@ def checkpoint_state(graph: CompiledGraph, checkpoint: CheckpointTuple) -> dict[
     }
     return {
         **_entry(checkpoint.config["configurable"]["thread_id"], row),
-        "values": json.loads(json.dumps(values, default=str)),
+        "interrupts": list(interrupts),
+        "values": as_json(values),
         "messages": to_items(messages),
         "pending_messages": to_items(pending),
         "pending_tool_calls": [

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.store import CheckpointStore
+from stateful_agent.checkpoints.waiting import interrupts_at
 from stateful_agent.database.pool import Database, Pool
 from stateful_agent.errors import InvalidRequest, ThreadNotFound
 from stateful_agent.event_loop import AgentLoop, blocking, on_loop
@@ -90,7 +91,8 @@ class TimeTravel:
         To what an entry of the history has, it adds `messages`: Responses items, each with the `message_id` by which
         an edit names it; `pending_messages`: those that are not in the checkpoint yet, the input that a turn begins
         with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
-        `arguments`), which a replay would run; and `values`: what the graph's state has beside messages, as JSON.
+        `arguments`), which a replay would run; `interrupts` (`id`, `value`, `node`), which wait for an answer there;
+        and `values`: what the graph's state has beside messages, as JSON.
 
         Raises:
             ThreadNotFound: there is no such thread.
@@ -98,12 +100,12 @@ class TimeTravel:
         """
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
-        await self._open_thread(thread_id)
+        pool = await self._open_thread(thread_id)
         graph, saver = await self.store.graph_with_saver()
         checkpoint = await saver.load(thread_id, checkpoint_id)
         if checkpoint is None:
             raise ThreadNotFound(param="thread_id")
-        return history.checkpoint_state(graph, checkpoint)
+        return history.checkpoint_state(graph, checkpoint, await interrupts_at(graph, checkpoint, pool))
 
     get_checkpoint_state = blocking(aget_checkpoint_state)
 

@@ -12,13 +12,31 @@ FROM (
         ) AS has_before
 ) AS known
 LEFT JOIN LATERAL (
-    SELECT checkpoint_id, parent_checkpoint_id, checkpoint ->> 'ts' AS timestamp, metadata
+    SELECT checkpoint_id, parent_checkpoint_id, checkpoint ->> 'ts' AS timestamp, metadata, EXISTS (
+        SELECT FROM checkpoint_writes AS task_write
+        WHERE task_write.thread_id = %(thread_id)s AND task_write.checkpoint_ns = ''
+            AND task_write.checkpoint_id = checkpoints.checkpoint_id AND task_write.channel = '__interrupt__'
+    ) AS has_interrupts
     FROM checkpoints
     WHERE thread_id = %(thread_id)s AND checkpoint_ns = ''
         AND (%(before)s::text IS NULL OR checkpoint_id < %(before)s)
     ORDER BY checkpoint_id DESC LIMIT %(limit)s
 ) AS page ON true
 ORDER BY checkpoint_id DESC
+
+-- name: has_child
+-- Whether a checkpoint has any.
+SELECT EXISTS (
+    SELECT FROM checkpoints
+    WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND parent_checkpoint_id = %(checkpoint_id)s
+) AS has_child
+
+-- name: list_checkpoint_ids
+-- The checkpoints of a graph or of a subgraph, newest first.
+SELECT checkpoint_id FROM checkpoints
+WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s
+    AND (%(before)s::text IS NULL OR checkpoint_id < %(before)s)
+ORDER BY checkpoint_id DESC LIMIT %(limit)s
 
 -- name: list_tips
 -- All checkpoints of a thread with their parents, newest first, and the metadata of those without children.

@@ -1,0 +1,453 @@
+"""A graph can stop and ask a person; the answer goes on from there, and another answer makes another branch."""
+
+import asyncio
+import json
+import operator
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, cast
+
+import pytest
+from conftest import text_of
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Send, interrupt
+from scripted import Scripted
+from walking import assistant, read_all, texts, user
+from well_formed import well_formed
+
+from stateful_agent.errors import InvalidRequest, ThreadNotFound
+from stateful_agent.graph import build_graph
+
+Make = Any
+
+
+class Trip(MessagesState):
+    ran: Annotated[list[str], operator.add]
+
+
+def asking(*questions: Any) -> StateGraph[Any, Any, Any, Any]:
+    """A graph that looks, asks each of the questions in one step, and answers with what it was answered."""
+
+    async def look(state: Trip) -> dict[str, Any]:
+        return {"ran": ["look"]}
+
+    async def ask(state: Trip) -> dict[str, Any]:
+        answers = [interrupt(question) for question in questions]
+        return {"ran": ["ask"], "messages": [AIMessage(f"answered: {answers}")]}
+
+    graph = StateGraph(Trip)
+    graph.add_node("look", look)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "look")
+    graph.add_edge("look", "ask")
+    return graph
+
+
+def turn(agent: Any, text: str | None = None, **custom_inputs: Any) -> dict[str, Any]:
+    """One turn, with a message or without."""
+    request = {"input": [user(text)] if text else [], "custom_inputs": {"thread_id": "t", **custom_inputs}}
+    return dict(agent.predict(request).model_dump(exclude_none=True))
+
+
+class TestAsks:
+    def test_the_response_tells_what_waits(self, make_agent: Make) -> None:
+        agent = make_agent(asking({"question": "Book it?"}))
+        response = turn(agent, "Rome")
+        [waiting] = response["custom_outputs"]["interrupts"]
+        assert (waiting["value"], waiting["node"]) == ({"question": "Book it?"}, "ask")
+        assert text_of(response) == "⏸ Book it?"
+
+    def test_the_state_and_the_history_tell_it_too(self, make_agent: Make) -> None:
+        agent = make_agent(asking("Book it?"))
+        outputs = turn(agent, "Rome")["custom_outputs"]
+        state, history = agent.get_checkpoint_state("t"), agent.get_checkpoint_history("t")
+        assert state["interrupts"] == history[0]["interrupts"] == outputs["interrupts"]
+        assert state["checkpoint_id"] == outputs["checkpoint_id"]
+        assert [entry["interrupts"] for entry in history[1:]] == [[]] * len(history[1:])
+
+    def test_the_answer_is_the_interrupts_value(self, make_agent: Make) -> None:
+        agent = make_agent(asking("Book it?"))
+        asked = turn(agent, "Rome")["custom_outputs"]
+        response = turn(agent, resume={"yes": True})
+        assert text_of(response) == "answered: [{'yes': True}]"
+        assert response["custom_outputs"]["parent_checkpoint_id"] == asked["checkpoint_id"]
+        assert "interrupts" not in response["custom_outputs"]
+        assert agent.get_checkpoint_state("t")["values"]["ran"] == ["look", "ask"]
+
+    def test_several_in_one_step(self, make_agent: Make) -> None:
+        agent = make_agent(asking("one?", "two?"))
+        first = turn(agent, "Rome")["custom_outputs"]
+        second = turn(agent, resume=1)["custom_outputs"]
+        assert second["interrupts"][0]["value"] == "two?"
+        assert second["checkpoint_id"] == first["checkpoint_id"]
+        assert text_of(turn(agent, resume=2)) == "answered: [1, 2]"
+
+    def test_a_replay_asks_again(self, make_agent: Make) -> None:
+        agent = make_agent(asking("one?", "two?"))
+        turn(agent, "Rome")
+        assert text_of(turn(agent)) == "⏸ one?"
+        turn(agent, resume=1)
+        assert text_of(turn(agent)) == "⏸ two?"
+
+    def test_a_second_answer_is_a_second_branch(self, make_agent: Make) -> None:
+        agent = make_agent(asking("Book it?"))
+        asked = turn(agent, "Rome")["custom_outputs"]
+        yes = turn(agent, resume="yes")["custom_outputs"]
+        no = turn(agent, resume="no", checkpoint_id=asked["checkpoint_id"])
+        assert text_of(no) == "answered: ['no']"
+        for outputs, answer in ((yes, "yes"), (no["custom_outputs"], "no")):
+            state = agent.get_checkpoint_state("t", outputs["checkpoint_id"])
+            assert state["messages"][-1]["content"][0]["text"] == f"answered: ['{answer}']"
+            assert state["values"]["ran"] == ["look", "ask"]
+
+
+def parallel(*cities: str) -> StateGraph[Any, Any, Any, Any]:
+    """A graph that asks about each city at once, and beside them does something that asks nothing."""
+
+    async def ask(city: Any) -> dict[str, Any]:
+        answer = interrupt(f"{city}?")
+        return {"ran": [f"{city}: {answer}"]}
+
+    async def free(state: Trip) -> dict[str, Any]:
+        runs.append("free")
+        return {"ran": ["free"]}
+
+    async def answer(state: Trip) -> dict[str, Any]:
+        return {"messages": [AIMessage(", ".join(sorted(state["ran"])))]}
+
+    graph = StateGraph(Trip)
+    graph.add_node("ask", cast(Any, ask))
+    graph.add_node("free", free)
+    graph.add_node("answer", answer, defer=True)
+    graph.add_conditional_edges(START, lambda state: [*(Send("ask", city) for city in cities), "free"], ["ask", "free"])
+    graph.add_edge("ask", "answer")
+    graph.add_edge("free", "answer")
+    return graph
+
+
+runs: list[str] = []
+
+
+def test_a_message_goes_on_without_an_answer(make_agent: Make) -> None:
+    agent = make_agent(asking("Book it?"))
+    asked = text_of(turn(agent, "Rome"))
+    assert text_of(answer(agent, user("Rome"), assistant(asked), user("Oslo"))) == asked
+    assert texts(agent) == ["Rome", "Oslo"]
+
+
+class TestAtOnce:
+    @pytest.fixture
+    def asked(self, make_agent: Make) -> tuple[Any, dict[str, Any], dict[str, str]]:
+        """The agent, where it waits, and the interrupts' ids by what they ask."""
+        runs.clear()
+        agent = make_agent(parallel("Rome", "Oslo"))
+        outputs = turn(agent, "go")["custom_outputs"]
+        return agent, outputs, {one["value"]: one["id"] for one in outputs["interrupts"]}
+
+    def test_all_are_told_and_each_is_answered_by_its_id(self, asked: Any) -> None:
+        agent, _, ids = asked
+        assert ids.keys() == {"Rome?", "Oslo?"}
+        assert text_of(turn(agent, resume={ids["Rome?"]: 1, ids["Oslo?"]: 2})) == "Oslo: 2, Rome: 1, free"
+        assert runs == ["free"]
+
+    def test_some_are_answered_and_others_not(self, asked: Any) -> None:
+        agent, _, ids = asked
+        rest = turn(agent, resume={ids["Rome?"]: 1})["custom_outputs"]["interrupts"]
+        assert [one["id"] for one in rest] == [ids["Oslo?"]]
+        assert agent.get_checkpoint_state("t")["interrupts"] == rest
+        assert text_of(turn(agent, resume=2)) == "Oslo: 2, Rome: 1, free"
+
+    def test_answering_one_again_keeps_the_others(self, asked: Any) -> None:
+        agent, outputs, ids = asked
+        turn(agent, resume={ids["Rome?"]: 1})
+        turn(agent, resume={ids["Oslo?"]: 2})
+        at_wait = outputs["checkpoint_id"]
+        assert len(agent.get_checkpoint_state("t", at_wait)["interrupts"]) == 2
+        assert text_of(turn(agent, resume={ids["Oslo?"]: 3}, checkpoint_id=at_wait)) == "Oslo: 3, Rome: 1, free"
+        assert runs == ["free"]
+
+    def test_what_is_answered_already_is_answered_again_once_the_others_are(self, asked: Any) -> None:
+        agent, _, ids = asked
+        turn(agent, resume={ids["Rome?"]: 1})
+        with pytest.raises(InvalidRequest, match="No interrupt"):
+            turn(agent, resume={ids["Rome?"]: 2})
+
+    def test_one_answer_for_two_is_refused(self, asked: Any) -> None:
+        with pytest.raises(InvalidRequest, match="2 interrupts wait"):
+            turn(asked[0], resume=1)
+
+
+def nested(**options: Any) -> StateGraph[Any, Any, Any, Any]:
+    """A graph whose subgraph looks and asks."""
+
+    async def before(state: Trip) -> dict[str, Any]:
+        runs.append("before")
+        return {"ran": ["before"]}
+
+    async def look(state: Trip) -> dict[str, Any]:
+        runs.append("look")
+        return {"ran": ["look"]}
+
+    async def ask(state: Trip) -> dict[str, Any]:
+        first = interrupt("one?")
+        return {"messages": [AIMessage(f"{first} {interrupt('two?')}")]}
+
+    inner = StateGraph(Trip)
+    inner.add_node("look", look)
+    inner.add_node("ask", ask)
+    inner.add_edge(START, "look")
+    inner.add_edge("look", "ask")
+    outer = StateGraph(Trip)
+    outer.add_node("before", before)
+    outer.add_node("inner", inner.compile(**options))
+    outer.add_edge(START, "before")
+    outer.add_edge("before", "inner")
+    return outer
+
+
+class TestSubgraphs:
+    @pytest.fixture
+    def agent(self, make_agent: Make) -> Any:
+        runs.clear()
+        return make_agent(nested())
+
+    def test_asks_twice(self, agent: Any) -> None:
+        [waiting] = turn(agent, "go")["custom_outputs"]["interrupts"]
+        assert (waiting["value"], waiting["node"]) == ("one?", "inner")
+        assert text_of(turn(agent, resume=1)) == "⏸ two?"
+        assert text_of(turn(agent, resume=2)) == "1 2"
+        assert runs == ["before", "look"]
+
+    def test_a_second_answer_is_a_second_branch(self, agent: Any) -> None:
+        asked = turn(agent, "go")["custom_outputs"]["checkpoint_id"]
+        turn(agent, resume=1)
+        first = turn(agent, resume=2)["custom_outputs"]["checkpoint_id"]
+        assert text_of(turn(agent, resume="b", checkpoint_id=asked)) == "1 b"
+        assert runs == ["before", "look"]
+        assert agent.get_checkpoint_state("t", first)["messages"][-1]["content"][0]["text"] == "1 2"
+
+    def test_another_process_answers(self, agent: Any, make_agent: Make) -> None:
+        turn(agent, "go")
+        agent.close()
+        assert text_of(turn(make_agent(nested()), resume=1)) == "⏸ two?"
+
+
+class TestBreakpoints:
+    def test_before_and_after(self, make_agent: Make) -> None:
+        graphs = {
+            "before": asking().compile(interrupt_before=["ask"]),
+            "after": asking().compile(interrupt_after=["look"]),
+        }
+        for name, graph in graphs.items():
+            agent = make_agent(graph)
+            [waiting] = turn(agent, "go", thread_id=name)["custom_outputs"]["interrupts"]
+            assert waiting == {"id": "ask", "value": None, "node": "ask"}
+            assert agent.get_checkpoint_state(name)["interrupts"] == [waiting]
+            assert agent.get_checkpoint_history(name)[0]["interrupts"] == [waiting]
+            assert text_of(turn(agent, resume=True, thread_id=name)) == "answered: []"
+
+    def test_a_replay_goes_on(self, make_agent: Make) -> None:
+        agent = make_agent(asking().compile(interrupt_before=["ask"]))
+        turn(agent, "go")
+        assert text_of(turn(agent)) == "answered: []"
+
+
+@tool
+async def pay(amount: int) -> str:
+    """Pay."""
+    runs.append(f"pay {amount}")
+    return f"paid {amount}"
+
+
+@tool
+async def look_up(what: str) -> str:
+    """Look something up."""
+    runs.append(f"look up {what}")
+    return f"found {what}"
+
+
+class Paying(Scripted):
+    """A model that wants to pay and look something up, and then says what came of it."""
+
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        message = self.answer(messages)
+        chunks = [
+            tool_call_chunk(name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=n)
+            for n, call in enumerate(message.tool_calls)
+        ]
+        yield ChatGenerationChunk(message=AIMessageChunk(content=message.text, tool_call_chunks=chunks))
+
+    def answer(self, messages: list[BaseMessage]) -> AIMessage:
+        if isinstance(messages[-1], HumanMessage):
+            calls = [("pay", {"amount": 5}), ("look_up", {"what": "it"})]
+            return AIMessage("", tool_calls=[{"name": n, "args": a, "id": f"call-{n}"} for n, a in calls])
+        results = [str(message.content) for message in messages if isinstance(message, ToolMessage)]
+        return AIMessage(" | ".join(sorted(results)))
+
+
+def batched() -> Any:
+    return create_agent(Paying(), [pay, look_up], middleware=[HumanInTheLoopMiddleware({"pay": True})])
+
+
+def per_call() -> Any:
+    return build_graph(Paying(), [pay, look_up], approve=["pay"])
+
+
+def approval(request_id: str, approve: bool, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "mcp_approval_response",
+        "approval_request_id": request_id,
+        "approve": approve,
+        **more,
+    }
+
+
+def answer(agent: Any, *items: dict[str, Any], **custom_inputs: Any) -> dict[str, Any]:
+    """One turn, in the form of the wire: MLflow's `predict` checks items itself."""
+    request = {"input": list(items), "custom_inputs": {"thread_id": "t", **custom_inputs}}
+    return dict(asyncio.run(agent.apredict(request)).model_dump(exclude_none=True))
+
+
+@pytest.mark.parametrize("graph", [batched, per_call])
+class TestApprovals:
+    @pytest.fixture
+    def agent(self, make_agent: Make, graph: Any) -> Any:
+        runs.clear()
+        return make_agent(graph())
+
+    @pytest.fixture
+    def request_id(self, agent: Any) -> str:
+        [item] = [item for item in turn(agent, "Pay!")["output"] if item["type"] == "mcp_approval_request"]
+        assert (item["name"], item["arguments"]) == ("pay", '{"amount": 5}')
+        return str(item["id"])
+
+    def test_it_is_told_in_words_too(self, agent: Any) -> None:
+        assert text_of(turn(agent, "Pay!")) == '⏸ Waiting for approval of pay({"amount": 5})'
+        assert "pay 5" not in runs
+
+    def test_approved(self, agent: Any, request_id: str) -> None:
+        assert text_of(answer(agent, approval(request_id, True))) == "found it | paid 5"
+        assert sorted(runs) == ["look up it", "pay 5"]
+
+    def test_rejected(self, agent: Any, request_id: str) -> None:
+        response = answer(agent, approval(request_id, False, reason="too much"))
+        assert "rejected" in text_of(response)
+        assert "too much" in text_of(response)
+        assert runs == ["look up it"]
+
+    @pytest.mark.parametrize(
+        ("decision", "result"),
+        [
+            ({"type": "approve"}, "paid 5"),
+            ({"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 3}}}, "paid 3"),
+            ({"type": "reject", "message": "no"}, "no"),
+            ({"type": "respond", "message": "I have paid it myself"}, "I have paid it myself"),
+        ],
+        ids=lambda value: value["type"] if isinstance(value, dict) else "",
+    )
+    def test_in_the_middlewares_own_form(
+        self, agent: Any, graph: Any, request_id: str, decision: Any, result: str
+    ) -> None:
+        resume = {"decisions": [decision]} if graph is batched else decision
+        assert result in text_of(turn(agent, resume=resume))
+
+    def test_a_message_is_no_approval_and_the_model_reads_both(self, agent: Any, request_id: str) -> None:
+        text = turn(agent, "yes, do it")
+        assert "pay 5" not in runs
+        items = agent.get_checkpoint_state("t")["messages"]
+        assert "waited for a person" in next(
+            i["output"] for i in items if i.get("call_id") == "call-pay" and "output" in i
+        )
+        assert any(item.get("content", [{}])[0].get("text") == "yes, do it" for item in items)
+        assert text["output"]
+
+    def test_answered_again_it_is_another_branch(self, agent: Any, request_id: str) -> None:
+        asked = agent.get_checkpoint_state("t")["checkpoint_id"]
+        answer(agent, approval(request_id, True))
+        assert "rejected" in text_of(answer(agent, approval(request_id, False), checkpoint_id=asked))
+        assert runs.count("pay 5") == 1
+
+    def test_a_client_that_sends_the_conversation_again(self, agent: Any, request_id: str) -> None:
+        sent = [user("Pay!"), {"type": "mcp_approval_request", "id": request_id, "name": "pay", "arguments": "{}"}]
+        assert text_of(answer(agent, *sent, approval(request_id, True))) == "found it | paid 5"
+        again = answer(agent, *sent, approval(request_id, True), assistant("found it | paid 5"), user("hello"))
+        assert again["custom_outputs"]["interrupts"]  # the model wants to pay again
+        assert texts(agent).count("Pay!") == 1
+
+    @pytest.mark.parametrize(
+        ("items", "reason"),
+        [
+            ([approval("mcpr_x_0", True)], "No approval 'mcpr_x_0'"),
+            ([user("hello"), approval("mcpr_x_0", True)], "without other input"),
+            ([{"type": "mcp_approval_response", "approval_request_id": "x"}], "approve must be"),
+            ([{"type": "mcp_approval_response", "approve": True}], "approval_request_id must be"),
+        ],
+    )
+    def test_an_approval_of_nothing_changes_nothing(
+        self, agent: Any, request_id: str, items: list[Any], reason: str
+    ) -> None:
+        before = read_all(agent)
+        with pytest.raises(InvalidRequest, match=reason):
+            answer(agent, *items)
+        assert read_all(agent) == before
+
+    @pytest.mark.parametrize("resume", ["yes", {"decisions": []}, {"type": "approved"}, {"decisions": [{"type": "x"}]}])
+    def test_a_decision_of_another_form_is_refused(self, agent: Any, request_id: str, resume: Any) -> None:
+        before = read_all(agent)
+        with pytest.raises(InvalidRequest):
+            turn(agent, resume=resume)
+        assert read_all(agent) == before
+
+    def test_the_stream_tells_it(self, agent: Any) -> None:
+        request = {"input": [user("Pay!")], "custom_inputs": {"thread_id": "t"}}
+        events = [event.model_dump() for event in agent.predict_stream(request)]
+        well_formed(events)
+        added = [event["item"]["type"] for event in events if event["type"] == "response.output_item.added"]
+        assert added[-2:] == ["mcp_approval_request", "message"]
+        assert events[-1]["response"]["custom_outputs"]["interrupts"]
+
+
+class TestRefusals:
+    @pytest.fixture
+    def agent(self, make_agent: Make) -> Any:
+        return make_agent(asking("Book it?"))
+
+    @pytest.mark.parametrize(
+        ("request_", "reason"),
+        [
+            ({"resume": "yes"}, "Nothing waits"),
+            ({"resume": {"0" * 32: "yes"}}, "Nothing waits"),
+        ],
+    )
+    def test_nothing_waits(self, agent: Any, request_: Any, reason: str) -> None:
+        turn(agent, "Rome")
+        turn(agent, resume="yes")
+        before = read_all(agent)
+        with pytest.raises(InvalidRequest, match=reason):
+            turn(agent, **request_)
+        assert read_all(agent) == before
+
+    def test_an_unknown_id(self, agent: Any) -> None:
+        turn(agent, "Rome")
+        before = read_all(agent)
+        with pytest.raises(InvalidRequest, match="No interrupt"):
+            turn(agent, resume={"0" * 32: "yes"})
+        assert read_all(agent) == before
+
+    def test_an_answer_without_a_thread(self, agent: Any) -> None:
+        with pytest.raises(InvalidRequest, match="needs the thread"):
+            agent.predict({"input": [], "custom_inputs": {"resume": 1}})
+
+    def test_an_answer_with_a_message(self, agent: Any) -> None:
+        turn(agent, "Rome")
+        with pytest.raises(InvalidRequest, match="without input"):
+            turn(agent, "Oslo", resume=1)
+
+    def test_a_thread_that_is_not_there(self, agent: Any) -> None:
+        with pytest.raises(ThreadNotFound):
+            turn(agent, resume=1)
