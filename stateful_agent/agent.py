@@ -23,7 +23,7 @@ from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.langgraph_internals import next_nodes
 from stateful_agent.checkpoints.saver import TurnSaver, config_at
 from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
-from stateful_agent.checkpoints.waiting import has_child, interrupts_at
+from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph, ModelSettings, model_settings
@@ -187,16 +187,17 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
                 # 3. Plan: continue, fork, replay or resume.
                 due = next_nodes(graph, base.checkpoint) if base else []
-                waiting = await interrupts_at(graph, base, await self.database.pool()) if base and due else []
-                plan = plan_turn(turn, checkpoint_id, base, due, waiting)
-                config, graph_input = await self._start(plan, graph, saver)
+                waiting = await interrupts_at(graph, base) if base and due else []
+                plan = plan_turn(turn, checkpoint_id, base, due, waiting, former_ids(base) if waiting and base else {})
+                noted = {"response_id": events.id}  # beside each checkpoint of the turn
+                config, graph_input = await self._start(plan, graph, saver, noted)
                 attempt.begin()
                 if saver.base:
                     custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
                 events.begin(custom_outputs.copy(), messages_at(saver.base) if saver.base and plan.is_replay else ())
                 if mlflow.get_current_active_span():  # not all turns are traced
                     mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
-                config["metadata"] = {"response_id": events.id}  # noted beside each checkpoint of the turn
+                config["metadata"] = noted
                 # 4. Run the graph, and 5. emit what it does as events.
                 async for event in self._run(graph, graph_input, config, context, events, saver):
                     yield event
@@ -212,18 +213,19 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             yield event
 
     async def _start(
-        self, plan: Plan, graph: CompiledGraph, saver: TurnSaver
+        self, plan: Plan, graph: CompiledGraph, saver: TurnSaver, noted: dict[str, Any]
     ) -> tuple[RunnableConfig, dict[str, Any] | Command[Any] | None]:
-        """Where LangGraph goes on and with what input. It adds a child to that checkpoint: beside others, a fork."""
+        """Where LangGraph goes on and with what input. It adds a child to that checkpoint: beside others, a fork.
+
+        A checkpoint whose tasks are to keep what they have written is forked here, with `noted` beside the copy.
+        LangGraph then goes on from the head: from a checkpoint that is named, all of them would run again.
+        """
         if plan.answers is not None:
-            assert saver.base
-            answers = plan.answers
-            if not saver.is_at_head and await has_child(await self.database.pool(), saver.base):
-                answers = await fork_to_answer(graph, saver, answers)
-            return config_at(saver.thread_id), Command(resume=answers)  # not named, or ended tasks would run again
+            answers = await fork_to_answer(graph, saver, plan.answers, noted)
+            return config_at(saver.thread_id), Command(resume=answers)
         if plan.keeps_results:
-            await fork_with_results(graph, saver)
-            return config_at(saver.thread_id), None  # from the head: from a named checkpoint all of it would run again
+            await fork_with_results(graph, saver, noted)
+            return config_at(saver.thread_id), None
         if plan.departs_after is None or saver.base is None:
             return config_at(saver.thread_id, plan.checkpoint_id), plan.graph_input
         before_departure = await ancestor_with(await self.database.pool(), saver.base, plan.departs_after)
@@ -242,7 +244,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         here = saver.last_checkpoint_id or (saver.base and saver.base.checkpoint["id"])
         newest = await saver.load(saver.thread_id, here)
         assert newest
-        return await interrupts_at(graph, newest, await self.database.pool())
+        return await interrupts_at(graph, newest)
 
     async def _unstored_turn(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
         """A turn without a thread: nothing is kept, and no database is touched."""

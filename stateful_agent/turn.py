@@ -1,7 +1,7 @@
 """What a request asks for, and how its turn goes on from a checkpoint: pure decisions, before anything is written."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -211,18 +211,19 @@ def plan_turn(
     base: CheckpointTuple | None,
     next_nodes: list[str],
     waiting: Sequence[Interrupt] = (),
+    former_ids: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decide how a turn goes on from `base`: the checkpoint named by `checkpoint_id`, else the head of its thread.
 
     `base` is `None` where the thread begins. `next_nodes` are the steps that would run next from it, and `waiting` the
-    interrupts that can be answered there.
+    interrupts that can be answered there, of which some had other ids before (`former_ids`).
 
     Raises:
         NothingToResume: there is no input, or the thread holds all of it already, and nothing is pending.
         InvalidRequest: the input refers to what the thread does not hold, or answers what does not wait.
     """
     if turn.is_answer:
-        answers = answers_to(waiting, turn.resume, turn.approvals, resumes=turn.resumes)
+        answers = answers_to(waiting, former_ids or {}, turn.resume, turn.approvals, resumes=turn.resumes)
         if all(is_breakpoint(interrupt) for interrupt in waiting):
             return Plan(None, checkpoint_id)
         return Plan(None, checkpoint_id, answers=answers)

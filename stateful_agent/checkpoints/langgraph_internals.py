@@ -3,7 +3,6 @@
 Nothing else here imports a name that begins with an underscore, or rests on how LangGraph works inside.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from langgraph.constants import TASKS
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.pregel._task_status import CONTROL_WRITES
-from langgraph.types import Interrupt, _interrupt_id
+from langgraph.types import _interrupt_id
 
 from stateful_agent.graph.build import CompiledGraph
 
@@ -50,18 +49,9 @@ def next_nodes(graph: CompiledGraph, checkpoint: Checkpoint) -> list[str]:
     return sent + [name for name, node in graph.nodes.items() if any(is_due(name, t) for t in node.triggers)]
 
 
-def interrupt_at(interrupt: Interrupt, namespace: str, answers: Sequence[Any], new_namespace: str) -> tuple[Any, Any]:
-    """The interrupt of a task, and the answers it had before, in a copy of the task, which has another namespace.
-
-    An id is made of the namespace and of how many answers the task has had (`types._interrupt_id`).
-    """
-    count = next(
-        (n for n in range(len(answers) + 1) if _interrupt_id(namespace, n) == interrupt.id),
-        len(answers),
-    )
-    moved = copy.copy(interrupt)
-    moved.id = _interrupt_id(new_namespace, count)
-    return moved, list(answers[:count])
+def interrupt_id(namespace: str, answered: int) -> str:
+    """The id of the interrupt that a task raises when it has so many answers."""
+    return _interrupt_id(namespace, answered)
 
 
 def declared_types(graph: CompiledGraph) -> set[TypeName]:
@@ -72,6 +62,11 @@ def declared_types(graph: CompiledGraph) -> set[TypeName]:
             schemas = list(each.builder.schemas) if isinstance(each, CompiledStateGraph) else []
             found |= build_serde_allowlist(schemas=schemas, channels=each.channels)
     return found
+
+
+def new_checkpoint_id(step: int) -> str:
+    """The id of a checkpoint that is made now."""
+    return str(checkpoint_ids.uuid6(clock_seq=step))
 
 
 def advance_clock(checkpoint_id: str) -> None:

@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    copy_checkpoint,
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -81,7 +82,9 @@ class TurnSaver(AsyncPostgresSaver):
         self._messages = MessageLog(cache, serializer, "")
         self._writer: BatchWriter  # comes with the thread
         self._asked: set[str] = set()
-        """The tasks that have asked something."""
+        """The tasks that had asked something where the turn began."""
+        self._copies: dict[str, CheckpointTuple] = {}
+        """The copies that the turn goes on from, by their namespaces, until it has added to them."""
         self._answers: list[tuple[RunnableConfig, Sequence[tuple[str, Any]], str, str]] = []
         """Writes that say how an interrupt was answered, or that a subgraph's waits, until the step's own are there."""
 
@@ -125,11 +128,6 @@ class TurnSaver(AsyncPostgresSaver):
             raise CheckpointNotFound(param="checkpoint_id")
         return self._loaded(thread_id, base)
 
-    @property
-    def is_at_head(self) -> bool:
-        """Whether it continues from the thread's newest checkpoint."""
-        return self.base is not None and self.base.checkpoint["id"] == self._head
-
     async def flush(self) -> None:
         """Wait until all that was handed over is on disk. Raises what `BatchWriter.flush` does."""
         if self._leases.holds(self._holder):
@@ -161,6 +159,42 @@ class TurnSaver(AsyncPostgresSaver):
             self._leases.drop(self._holder)
             await self._writer.flush(releases=True)
 
+    # -- Copies ----------------------------------------------------------------------------------------------------
+
+    def copy(
+        self, config: RunnableConfig, original: CheckpointTuple, checkpoint_id: str, metadata: dict[str, Any]
+    ) -> RunnableConfig:
+        """Add a copy of a checkpoint, which the turn goes on from, under another id or in another namespace.
+
+        `config` names its parent and its namespace; `metadata` is noted beside it. It is stored with what the turn adds
+        first: alone, it would ask nobody for what the original waits for.
+        """
+        namespace = config["configurable"]["checkpoint_ns"]
+        checkpoint = original.checkpoint | {"id": checkpoint_id}
+        is_elsewhere = namespace != original.config["configurable"]["checkpoint_ns"]
+        versions = checkpoint["channel_versions"] if is_elsewhere else {}
+        noted = cast(CheckpointMetadata, dict(original.metadata) | metadata)
+        at = config_at(self.thread_id, checkpoint_id, namespace)
+        self._add_checkpoint(config, copy_checkpoint(checkpoint), noted, versions)
+        parent = config if config["configurable"].get("checkpoint_id") else None
+        self._copies[namespace] = CheckpointTuple(at, copy_checkpoint(checkpoint), noted, parent, [])
+        return at
+
+    def add_to_copy(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
+        """Let a task of a copy have written this."""
+        pending = self._copies[config["configurable"]["checkpoint_ns"]].pending_writes
+        assert pending is not None
+        pending.extend((task_id, channel, value) for channel, value in writes)
+        self._asked.update(task_id for channel, _ in writes if channel == INTERRUPT)
+        self._add_writes(config, writes, task_id, "", stays=True)
+
+    def note(self, config: RunnableConfig, metadata: dict[str, Any]) -> None:
+        """Note more beside a copy."""
+        copied = self._copies[config["configurable"]["checkpoint_ns"]]
+        noted = cast(CheckpointMetadata, dict(copied.metadata) | metadata)
+        assert copied.parent_config
+        self._add_checkpoint(copied.parent_config, copy_checkpoint(copied.checkpoint), noted, {})
+
     # -- LangGraph's interface -------------------------------------------------------------------------------------
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> "TurnSaver":
@@ -174,6 +208,10 @@ class TurnSaver(AsyncPostgresSaver):
         return f"{int(count) + 1:0{len(count)}}.{secrets.token_hex(6)}"
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        at = config["configurable"]
+        copied = self._copies.get(at.get("checkpoint_ns", ""))
+        if copied and at.get("checkpoint_id") in (None, copied.checkpoint["id"]):
+            return copied
         at_base = self.last_checkpoint_id is None and not config["configurable"].get("checkpoint_ns")
         if self._is_loaded and at_base:
             return self.base
@@ -205,6 +243,18 @@ class TurnSaver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
+        self._copies.pop(config["configurable"]["checkpoint_ns"], None)
+        self._add_checkpoint(config, checkpoint, metadata, new_versions)
+        self._writer.store_soon()
+        return config_at(self.thread_id, checkpoint["id"], config["configurable"]["checkpoint_ns"])
+
+    def _add_checkpoint(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> None:
         namespace, parent = config["configurable"]["checkpoint_ns"], config["configurable"].get("checkpoint_id")
         values = checkpoint["channel_values"]
         inline = {channel: value for channel, value in values.items() if isinstance(value, INLINE)}
@@ -226,8 +276,6 @@ class TurnSaver(AsyncPostgresSaver):
         self._writer.batch.add_checkpoint(
             namespace, parent, checkpoint | {"channel_values": inline}, self.serde.cipher.encrypt_metadata(summary)
         )
-        self._writer.store_soon()
-        return config_at(self.thread_id, checkpoint["id"], namespace)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -235,6 +283,7 @@ class TurnSaver(AsyncPostgresSaver):
         if not self.keeps_writes:
             return
         namespace, channels = config["configurable"]["checkpoint_ns"], {channel for channel, _ in writes}
+        self._copies.pop(namespace, None)
         if channels <= {RESUME} or (namespace and channels <= {RESUME, INTERRUPT}):
             # Alone on disk, after a crash, an answer would count for the next question as well.
             self._answers.append((config, writes, task_id, task_path))
@@ -251,15 +300,19 @@ class TurnSaver(AsyncPostgresSaver):
         self._writer.store_soon()
 
     def _add_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+        *,
+        stays: bool = False,
     ) -> None:
         at, batch = config["configurable"], self._writer.batch
-        # A replay does not run again what has a result, nor another answer to one question what answered the others.
-        # Other steps run again there, whatever they wrote.
-        stays = task_id in self._asked or any(holds_result(value) for _, value in writes)
+        # A replay does not run again what has a result, and who has answered is not shown as asked. Other steps run
+        # again there, whatever they wrote.
+        stays = stays or task_id in self._asked or any(holds_result(value) for _, value in writes)
         for n, (channel, value) in enumerate(writes):
-            if channel == INTERRUPT:
-                self._asked.add(task_id)
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
             typed = self.serde.dumps_typed(value)
             batch.add_write(at["checkpoint_ns"], at["checkpoint_id"], task, channel, typed, stays=stays)

@@ -99,11 +99,17 @@ def approvals_in(items: Sequence[Mapping[str, Any]]) -> list[Approval]:
 
 
 def answers_to(
-    waiting: Sequence[Interrupt], resume: Any, approvals: Sequence[Approval], *, resumes: bool
+    waiting: Sequence[Interrupt],
+    former_ids: Mapping[str, str],
+    resume: Any,
+    approvals: Sequence[Approval],
+    *,
+    resumes: bool,
 ) -> dict[str, Any]:
-    """What each interrupt is answered with, by its id: of those that are `waiting`, one or more.
+    """What interrupts are answered with, by their ids: of those that are `waiting`, one or more.
 
-    `resume` answers the one that waits, or several by their ids, if it `resumes`.
+    `resume` answers the one that waits, or several by their ids, if it `resumes`. An id that an interrupt had before
+    will do: `former_ids` has the new one.
 
     Raises:
         InvalidRequest: nothing waits; an id is of none that waits; several wait and it is not said which is answered;
@@ -112,42 +118,39 @@ def answers_to(
     param = "custom_inputs.resume" if resumes else "input"
     if not waiting:
         raise InvalidRequest("Nothing waits for an answer at this checkpoint: send a message instead.", param=param)
-    ids = [interrupt["id"] for interrupt in waiting]
-    answers = _decided(waiting, approvals)
+    by_id = {interrupt["id"]: interrupt for interrupt in waiting}
+    by_any_id = by_id | {old: by_id[new] for old, new in former_ids.items() if new in by_id}
+    answers = _decided(by_any_id, approvals)
     if resumes:
-        by_id = isinstance(resume, dict) and resume and (resume.keys() & set(ids) or all(map(_is_id, resume)))
-        if not by_id and len(ids) > 1:
+        names_ids = isinstance(resume, dict) and resume and (resume.keys() & by_any_id or all(map(_is_id, resume)))
+        if not names_ids and len(by_id) > 1:
             raise InvalidRequest(
-                f"{len(ids)} interrupts wait: answer them by their ids, as in {{{ids[0]!r}: ...}}.", param=param
+                f"{len(by_id)} interrupts wait: answer them by their ids, as in {{{min(by_id)!r}: ...}}.", param=param
             )
-        given = resume if by_id else {ids[0]: resume}
-        if unknown := [one for one in given if one not in ids]:
-            raise InvalidRequest(f"No interrupt {unknown[0]!r} waits here: there are {', '.join(ids)}.", param=param)
-        if twice := given.keys() & answers.keys():
-            raise InvalidRequest(f"The interrupt {min(twice)!r} is answered twice.", param=param)
-        answers |= given
-    for interrupt in waiting:
-        if interrupt["id"] in answers:
-            _check_decisions(interrupt, answers[interrupt["id"]], param)
+        for any_id, answer in (resume if names_ids else {waiting[0]["id"]: resume}).items():
+            if any_id not in by_any_id:
+                raise InvalidRequest(f"No interrupt {any_id!r} waits here: there are {', '.join(by_id)}.", param=param)
+            if (interrupt_id := by_any_id[any_id]["id"]) in answers:
+                raise InvalidRequest(f"The interrupt {any_id!r} is answered twice.", param=param)
+            answers[interrupt_id] = answer
+    for interrupt_id, answer in answers.items():
+        _check_decisions(by_id[interrupt_id], answer, param)
     return answers
 
 
-def _decided(waiting: Sequence[Interrupt], approvals: Sequence[Approval]) -> dict[str, Any]:
-    """The approvals in the form that the middleware reads."""
-    decisions = {one.request_id: one for one in approvals}
+def _decided(by_any_id: Mapping[str, Interrupt], approvals: Sequence[Approval]) -> dict[str, Any]:
+    """The approvals in the form that the middleware reads, by the interrupts' ids."""
+    given = {approval.request_id: approval for approval in approvals}
     answers: dict[str, Any] = {}
-    for interrupt in waiting:
-        request_ids = [_request_id(interrupt["id"], n) for n in range(len(calls_to_approve(interrupt)))]
-        given = [decisions.pop(one) for one in request_ids if one in decisions]
-        if not given:
-            continue
-        if len(given) < len(request_ids):
-            missing = sorted(set(request_ids) - {one.request_id for one in given})
-            raise InvalidRequest(f"These are decided together: {', '.join(missing)} is missing.", param="input")
-        formed = [_decision(one) for one in given]
-        answers[interrupt["id"]] = formed[0] if _is_single(interrupt) else {"decisions": formed}
-    if decisions:
-        raise InvalidRequest(f"No approval {min(decisions)!r} is waited for here.", param="input")
+    for any_id, interrupt in by_any_id.items():
+        request_ids = [_request_id(any_id, n) for n in range(len(calls_to_approve(interrupt)))]
+        decisions = [_decision(given.pop(request_id)) for request_id in request_ids if request_id in given]
+        if decisions and len(decisions) < len(request_ids):
+            raise InvalidRequest(f"These are decided together: {', '.join(request_ids)}.", param="input")
+        if decisions:
+            answers[interrupt["id"]] = decisions[0] if _is_single(interrupt) else {"decisions": decisions}
+    if given:
+        raise InvalidRequest(f"No approval {min(given)!r} is waited for here.", param="input")
     return answers
 
 

@@ -48,7 +48,7 @@ async def checkpoint_history(
         if row["has_interrupts"]:
             await saver.load(thread_id, row["checkpoint_id"])
             assert saver.base
-            row["interrupts"] = await interrupts_at(graph, saver.base, pool)
+            row["interrupts"] = await interrupts_at(graph, saver.base)
         else:
             row["interrupts"] = breakpoints(graph, row["metadata"]["nodes"], row["metadata"]["next_nodes"])
     return [_entry(thread_id, row) | {"interrupts": row["interrupts"]} for row in page]

@@ -100,12 +100,12 @@ class TimeTravel:
         """
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
-        pool = await self._open_thread(thread_id)
+        await self._open_thread(thread_id)
         graph, saver = await self.store.graph_with_saver()
         checkpoint = await saver.load(thread_id, checkpoint_id)
         if checkpoint is None:
             raise ThreadNotFound(param="thread_id")
-        return history.checkpoint_state(graph, checkpoint, await interrupts_at(graph, checkpoint, pool))
+        return history.checkpoint_state(graph, checkpoint, await interrupts_at(graph, checkpoint))
 
     get_checkpoint_state = blocking(aget_checkpoint_state)
 

@@ -24,13 +24,6 @@ LEFT JOIN LATERAL (
 ) AS page ON true
 ORDER BY checkpoint_id DESC
 
--- name: has_child
--- Whether a checkpoint has any.
-SELECT EXISTS (
-    SELECT FROM checkpoints
-    WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND parent_checkpoint_id = %(checkpoint_id)s
-) AS has_child
-
 -- name: list_checkpoint_ids
 -- The checkpoints of a graph or of a subgraph, newest first.
 SELECT checkpoint_id FROM checkpoints
