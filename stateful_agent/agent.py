@@ -31,7 +31,7 @@ from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.request import ResponsesRequest, read_request
 from stateful_agent.responses.thread_ref import ThreadRef
-from stateful_agent.responses.types import CustomOutputs, Event, Interrupt
+from stateful_agent.responses.types import MODEL, CustomOutputs, Event, Interrupt
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
@@ -41,9 +41,6 @@ from stateful_agent.time_travel.threads import locate
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
-
-MODEL = "stateful-agent"
-"""The name of the model that responses show."""
 
 
 class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):

@@ -11,6 +11,7 @@ from mlflow.types.responses import ResponsesAgentRequest
 from pydantic import Field, StrictBool, ValidationError
 
 from stateful_agent.errors import InvalidRequest
+from stateful_agent.responses.types import MODEL
 
 
 class ResponsesRequest(ResponsesAgentRequest):
@@ -39,13 +40,19 @@ def _has_format(text: Any) -> bool:
     return not (isinstance(text, dict) and text.get("format") in (None, {"type": "text"}))
 
 
+def _are_others(tools: Any) -> bool:
+    """Whether tools are brought along, beside the agent's own: clients that handle approvals want these to be named."""
+    own = {"type": "mcp", "server_label": MODEL}.items()
+    return not (isinstance(tools, list) and all(isinstance(tool, dict) and own <= tool.items() for tool in tools))
+
+
 def _is_given(_value: Any) -> bool:
     return True
 
 
 _Reason = tuple[Callable[[Any], bool], str]
 REFUSED: dict[str, _Reason] = {
-    "tools": (lambda tools: tools != [], "The agent has tools of its own and runs them itself: leave tools out."),
+    "tools": (_are_others, "The agent has tools of its own and runs them itself: leave tools out."),
     "tool_choice": (lambda choice: choice != "auto", "The agent chooses its tools itself: tool_choice must be auto."),
     "parallel_tool_calls": (
         lambda parallel: parallel is not True,

@@ -15,6 +15,10 @@ ToolItems: TypeAlias = Literal["function_call", "mcp_call", "hidden"]
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
+MODEL = "stateful-agent"
+"""The name of the model that responses show, and the label of the server whose tools the agent's own are."""
+
+
 class Part(TypedDict):
     """Content of an item: its text is in `text`, a refusal's in `refusal`."""
 

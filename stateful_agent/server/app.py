@@ -15,8 +15,9 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from stateful_agent.agent import MODEL, LangGraphResponsesAgent
+from stateful_agent.agent import LangGraphResponsesAgent
 from stateful_agent.responses.request import read_request
+from stateful_agent.responses.types import MODEL
 from stateful_agent.runs.event_log import EventLog
 from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs

@@ -1,10 +1,20 @@
 """The OpenAI Agents SDK, with the served agent as the model of one of its own. Tools show as `mcp_call` items."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
-from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, SQLiteSession, set_tracing_disabled
-from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case
+from agents import (
+    Agent,
+    HostedMCPTool,
+    MCPToolApprovalFunctionResult,
+    MCPToolApprovalRequest,
+    ModelSettings,
+    OpenAIResponsesModel,
+    Runner,
+    SQLiteSession,
+    set_tracing_disabled,
+)
+from driver import BREAK_OFF, CAREFUL, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case
 from openai import AsyncOpenAI
 
 set_tracing_disabled(True)
@@ -76,6 +86,18 @@ def fork(saw: Saw) -> None:
     first = run(SF, {"thread_id": saw.thread_id}).last_response_id
     run(OSLO, {}, previous_response_id=first)
     saw.text = run(WHERE, {}, previous_response_id=first).final_output
+
+
+@case("approval", by="on_approval_request")
+def approval(saw: Saw) -> None:
+    def approve(request: MCPToolApprovalRequest) -> MCPToolApprovalFunctionResult:
+        saw.calls.append(request.data.name)
+        return {"approve": True}
+
+    own = {"type": "mcp", "server_label": "stateful-agent", "server_url": STRICT_URL}
+    reviewed = agent(STRICT_URL, {"thread_id": saw.thread_id})
+    reviewed.tools = [HostedMCPTool(cast(Any, own), on_approval_request=approve)]
+    saw.text = loop.run(Runner.run(reviewed, CAREFUL)).final_output
 
 
 @case("refused")

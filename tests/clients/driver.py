@@ -12,7 +12,7 @@ NAME, URL, STRICT_URL = sys.argv[1:]
 
 SF, OSLO, WHERE = "I'm headed to SF!", "I'm headed to Oslo!", "Where am I going?"
 WEATHER, WARMER = "What is the weather in SF and LA?", "Which one is warmer?"
-SLOWLY, BREAK_OFF = "slowly", "break off"
+SLOWLY, BREAK_OFF, CAREFUL = "slowly", "break off", "call careful"
 
 
 @dataclass

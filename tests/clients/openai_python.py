@@ -6,6 +6,7 @@ from typing import Any
 import openai
 from driver import (
     BREAK_OFF,
+    CAREFUL,
     NAME,
     OSLO,
     SF,
@@ -111,6 +112,15 @@ def fork_by_response(saw: Saw) -> None:
     first = ask(SF, saw.custom_inputs())
     ask(OSLO, previous_response_id=first.id)
     saw.text = ask(WHERE, previous_response_id=first.id).output_text
+
+
+@case("approval")
+def approval(saw: Saw) -> None:
+    asked = strict.responses.create(model="agent", input=CAREFUL, extra_body=saw.custom_inputs())
+    [request] = [item for item in asked.output if item.type == "mcp_approval_request"]
+    answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}
+    saw.calls = [request.name]
+    saw.text = strict.responses.create(model="agent", input=[answer], previous_response_id=asked.id).output_text
 
 
 @case("refused")

@@ -8,6 +8,7 @@ from typing import Any
 
 from driver import (
     BREAK_OFF,
+    CAREFUL,
     NAME,
     OSLO,
     SF,
@@ -120,6 +121,15 @@ def fork(saw: Saw) -> None:
     first = predict(SF, saw.custom_inputs())
     predict(OSLO, saw.custom_inputs())
     saw.text = text_of(predict(WHERE, {"custom_inputs": first["custom_outputs"]}))
+
+
+@case("approval")
+def approval(saw: Saw) -> None:
+    asked = predict(CAREFUL, saw.custom_inputs(), STRICT_URL)
+    [request] = [item for item in asked["output"] if item["type"] == "mcp_approval_request"]
+    answer = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+    saw.calls = [request["name"]]
+    saw.text = text_of(predict("", saw.custom_inputs(), STRICT_URL, input=[answer]))
 
 
 @case("refused")

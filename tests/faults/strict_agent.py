@@ -72,7 +72,7 @@ class StrictModel(BaseChatModel):
     async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         check(messages)
         asked = next(str(message.text) for message in reversed(messages) if isinstance(message, HumanMessage))
-        called = re.search(r"call ((?:fast|slow|broken| )+)", asked)
+        called = re.search(r"call ((?:fast|slow|broken|careful| )+)", asked)
         if called and isinstance(messages[-1], HumanMessage):
             chunks: Any = [
                 {"name": name, "args": "{}", "id": uuid.uuid4().hex, "index": n, "type": "tool_call_chunk"}
@@ -119,4 +119,10 @@ async def broken(config: RunnableConfig) -> str:
     raise ValueError("broken is broken")
 
 
-set_model(LangGraphResponsesAgent(build_graph(StrictModel(), [fast, slow, broken])))
+@tool
+async def careful() -> str:
+    """A tool that a person has to approve."""
+    return "careful is done"
+
+
+set_model(LangGraphResponsesAgent(build_graph(StrictModel(), [fast, slow, broken, careful], approve=["careful"])))

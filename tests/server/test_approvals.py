@@ -92,5 +92,5 @@ def test_a_second_answer_to_the_response_is_a_second_branch(clients: list[openai
     rejected = there.responses.create(model="m", input=approve(asked, False), previous_response_id=asked.id)
     assert "rejected" in rejected.output_text
     thread_id = cast(Any, asked).custom_outputs["thread_id"]
-    assert len(http.get(f"{there.base_url}threads/{thread_id}/branches").json()) == 2
+    assert len(http.get(there.base_url.join(f"threads/{thread_id}/branches")).json()) == 2
     assert runs.count("pay 5") == 1
