@@ -238,6 +238,20 @@ class ShuttingDown(AgentError):
     should_retry = False  # by itself: what the turn has done until now is stored
 
 
+class NotStorable(AgentError):
+    """The graph's state holds a value that cannot be stored."""
+
+    code = "state_not_storable"
+
+    def __init__(self, kind: str, where: str = "The graph's state") -> None:
+        """`kind` is the name of the value's type, and `where` it is."""
+        super().__init__(
+            f"{where} holds a {kind}, which cannot be stored: keep it outside of the graph's state, or make it data "
+            "(text, numbers, lists, dicts, a dataclass or a pydantic model)."
+        )
+        self.kind = kind
+
+
 class Unreadable(AgentError):
     """What the thread stores cannot be read."""
 

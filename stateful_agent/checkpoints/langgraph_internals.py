@@ -19,6 +19,7 @@ from langgraph.pregel._task_status import CONTROL_WRITES
 from langgraph.types import _interrupt_id
 
 from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.responses.thread_ref import is_unicode
 
 START = "__start__"
 """The step that takes a turn's input in."""
@@ -30,6 +31,11 @@ TypeName = tuple[str, ...]
 
 INLINE = (str, int, float, bool, type(None))
 """The types of values that LangGraph keeps in the checkpoint's own JSON (`AsyncPostgresSaver.aput`)."""
+
+
+def survives_in_json(value: Any) -> bool:
+    """Whether a value of such a type comes back from `jsonb` as it was: most floats do, but not all."""
+    return "\0" not in value and is_unicode(value) if isinstance(value, str) else not isinstance(value, float)
 
 
 def next_nodes(graph: CompiledGraph, checkpoint: Checkpoint) -> list[str]:

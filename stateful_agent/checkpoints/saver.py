@@ -32,6 +32,7 @@ from stateful_agent.checkpoints.langgraph_internals import (
     advance_clock,
     load_values,
     load_writes,
+    survives_in_json,
 )
 from stateful_agent.checkpoints.lease import Leases
 from stateful_agent.checkpoints.message_log import MESSAGE_LIST, ChannelKey, MessageCache, MessageLog, is_message_list
@@ -40,7 +41,7 @@ from stateful_agent.checkpoints.summary import summarize
 from stateful_agent.checkpoints.write_batch import BatchWriter
 from stateful_agent.database.pool import Pool, fetch
 from stateful_agent.database.statements import functions, statements
-from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, ThreadNotFound
+from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, NotStorable, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.identity import User, owner_parameters
 from stateful_agent.responses.messages import holds_result
@@ -257,11 +258,10 @@ class TurnSaver(AsyncPostgresSaver):
     ) -> None:
         namespace, parent = config["configurable"]["checkpoint_ns"], config["configurable"].get("checkpoint_id")
         values = checkpoint["channel_values"]
-        inline = {channel: value for channel, value in values.items() if isinstance(value, INLINE)}
-        encrypted: ChannelVersions = {}
-        if self.serde.cipher.encrypts:  # what was inline where the turn began is not new, and yet is to be stored
-            inline, plain = {channel: value for channel, value in inline.items() if value is None}, inline
-            encrypted = {channel: checkpoint["channel_versions"][channel] for channel in plain}
+        inline = {channel: value for channel, value in values.items() if self._is_inline(value)}
+        # What is inline where the turn began is not new, and yet is to be stored.
+        others = [channel for channel, value in values.items() if isinstance(value, INLINE) and channel not in inline]
+        apart: ChannelVersions = {channel: checkpoint["channel_versions"][channel] for channel in others}
         summary: Metadata = dict(get_serializable_checkpoint_metadata(config, metadata))
         if not namespace:  # a subgraph's checkpoints are not the thread's
             if checkpoint["id"] <= self._head:
@@ -269,7 +269,7 @@ class TurnSaver(AsyncPostgresSaver):
             summary |= summarize(self._graph, checkpoint, summary, self.metadata)
             self.metadata = summary
             self.last_checkpoint_id = checkpoint["id"]
-        for channel, version in (encrypted | new_versions).items():
+        for channel, version in (apart | new_versions).items():
             if channel in values and channel not in inline:
                 typed = self._dumped((namespace, channel), values[channel])
                 self._writer.batch.add_blob(namespace, channel, version, typed)
@@ -314,7 +314,8 @@ class TurnSaver(AsyncPostgresSaver):
         stays = stays or task_id in self._asked or any(holds_result(value) for _, value in writes)
         for n, (channel, value) in enumerate(writes):
             task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
-            typed = self.serde.dumps_typed(value)
+            with _named(channel, value):
+                typed = self.serde.dumps_typed(value)
             batch.add_write(at["checkpoint_ns"], at["checkpoint_id"], task, channel, typed, stays=stays)
             self._messages.check_for_changes(value)
 
@@ -352,10 +353,18 @@ class TurnSaver(AsyncPostgresSaver):
         except psycopg.DataError:
             raise self.serde.cipher.unreadable() from None
 
+    def _is_inline(self, value: Any) -> bool:
+        """Whether a value is kept in the checkpoint's own JSON."""
+        if self.serde.cipher.encrypts:
+            return value is None
+        return isinstance(value, INLINE) and survives_in_json(value)
+
     def _dumped(self, key: ChannelKey, value: Any) -> tuple[str, bytes]:
         if not is_message_list(value):
-            return self.serde.dumps_typed(value)
-        blob, new = self._messages.dump(key, value)
+            with _named(key[1], value):
+                return self.serde.dumps_typed(value)
+        with _named(key[1], value):
+            blob, new = self._messages.dump(key, value)
         for number, typed in new.items():
             self._writer.batch.add_message(number, typed)
         return MESSAGE_LIST, blob
@@ -380,6 +389,17 @@ class TurnSaver(AsyncPostgresSaver):
             config_at(thread_id, parent, namespace) if parent else None,
             load_writes(self, row["pending_writes"]),
         )
+
+
+@contextmanager
+def _named(channel: str, value: Any) -> Iterator[None]:
+    """Name the key of the state whose value cannot be stored."""
+    try:
+        yield
+    except NotStorable as error:
+        if channel == INTERRUPT:
+            raise NotStorable(type(value[0].value).__name__, "An interrupt") from error
+        raise NotStorable(error.kind, f"The state's {channel!r}") from error
 
 
 def config_at(thread_id: str, checkpoint_id: str | None = None, namespace: str = "") -> RunnableConfig:

@@ -76,7 +76,7 @@ def check_id(value: Any, name: str) -> str:
         raise InvalidRequest(f"{name} must be a string, not {type(value).__name__}.", param=name)
     if not 1 <= len(value) <= 255 or not value.strip():
         raise InvalidRequest(f"{name} must have 1 to 255 characters and not be blank.", param=name)
-    if "\0" in value or not _is_unicode(value):
+    if "\0" in value or not is_unicode(value):
         raise InvalidRequest(f"{name} holds a character that cannot be stored.", param=name)
     return value
 
@@ -93,7 +93,8 @@ def _the_one(name: str, *sources: Mapping[str, Any]) -> str | None:
     return named[0] if named else None
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text is of whole characters: half of one, a lone surrogate, can be neither sent nor stored."""
     try:
         text.encode()
     except UnicodeEncodeError:
