@@ -8,13 +8,14 @@ import atexit
 import copy
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
 import mlflow
 from langchain_core.messages import RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
-from langgraph.types import Command
+from langgraph.types import Command, StreamMode
 from mlflow.entities import SpanType
 from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
@@ -26,9 +27,11 @@ from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_fo
 from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
-from stateful_agent.graph.build import CompiledGraph, ModelSettings, model_settings
+from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.graph.schemas import context_of, input_values, output_keys
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
+from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.request import ResponsesRequest, read_request
 from stateful_agent.responses.thread_ref import ThreadRef
 from stateful_agent.responses.types import MODEL, CustomOutputs, Event, Interrupt
@@ -175,7 +178,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     ) -> AsyncIterator[Event]:
         """One turn, from the caller to the disk and back."""
         # 1. Accept: the request is known to be good, and nothing is written yet.
-        context = model_settings(self.store.graph, turn.model_settings)
+        context = context_of(self.store.graph, turn.model_settings, turn.context)
+        turn = replace(turn, state=input_values(self.store.graph, turn.state))
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
         graph, saver = await self.store.graph_with_saver()
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
@@ -196,7 +200,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                     mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
                 config["metadata"] = noted
                 # 4. Run the graph, and 5. emit what it does as events.
-                async for event in self._run(graph, graph_input, config, context, events, saver):
+                async for event in self._run(graph, graph_input, config, context, events, custom_outputs, saver):
                     yield event
                 if waiting := await self._waiting(graph, saver):
                     custom_outputs["interrupts"] = waiting
@@ -231,7 +235,10 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             return config_at(saver.thread_id, before_departure), plan.graph_input
         # It departs within a turn, or where the checkpoint was pruned: the rest is taken out instead.
         removed = [RemoveMessage(str(message.id)) for message in messages_at(saver.base)[plan.departs_after :]]
-        return config_at(saver.thread_id, plan.checkpoint_id), {"messages": [*removed, *(plan.messages or ())]}
+        return config_at(saver.thread_id, plan.checkpoint_id), {
+            "messages": [*removed, *(plan.messages or ())],
+            **plan.state,
+        }
 
     async def _waiting(self, graph: CompiledGraph, saver: TurnSaver) -> list[Interrupt]:
         """What the graph waits for, having run: it has stopped where steps are due."""
@@ -246,11 +253,12 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
     async def _unstored_turn(self, turn: Turn, events: ResponseEvents) -> AsyncIterator[Event]:
         """A turn without a thread: nothing is kept, and no database is touched."""
         graph = self.store.graph
-        context = model_settings(graph, turn.model_settings)
-        graph_input = {"messages": turn.messages}
-        async for event in self._run(graph.copy({"checkpointer": None}), graph_input, {}, context, events):
+        context = context_of(graph, turn.model_settings, turn.context)
+        graph_input = {"messages": turn.messages, **input_values(graph, turn.state)}
+        outputs: CustomOutputs = {}
+        async for event in self._run(graph.copy({"checkpointer": None}), graph_input, {}, context, events, outputs):
             yield event
-        for event in events.complete({}):
+        for event in events.complete(outputs):
             yield event
 
     async def _run(
@@ -258,15 +266,25 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         graph: CompiledGraph,
         graph_input: dict[str, Any] | Command[Any] | None,
         config: RunnableConfig,
-        context: ModelSettings | None,
+        context: Any,
         events: ResponseEvents,
+        custom_outputs: CustomOutputs,
         saver: TurnSaver | None = None,
     ) -> AsyncIterator[Event]:
-        """Run the graph and emit what it does. That something is done is emitted once it is on disk."""
+        """Run the graph and emit what it does. That something is done is emitted once it is on disk.
+
+        The keys of its output beside messages are added to `custom_outputs`.
+        """
         config["recursion_limit"] = self.settings.max_steps
-        chunks: Any = graph.astream(graph_input, config, context=context, stream_mode=["messages", "updates"])
+        keys = output_keys(graph)
+        values: dict[str, Any] = {}
+        modes: list[StreamMode] = ["messages", "updates", "values"] if keys else ["messages", "updates"]
+        chunks: Any = graph.astream(graph_input, config, context=context, stream_mode=modes)
         try:
             async for mode, chunk in chunks:
+                if mode == "values":
+                    values = chunk
+                    continue
                 # In `updates` a step has ended; if it was the last one, all of it is stored when the lease ends.
                 if events.has_held and (mode == "messages" or events.turn_goes_on):
                     if saver:
@@ -283,6 +301,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             text = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."
             for event in events.feed(await end_turn(graph, saver, config, text), ""):
                 yield event
+        if keys:
+            custom_outputs["state"] = as_json({key: values[key] for key in keys if key in values})
 
     # -- Life ------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
 from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
@@ -44,6 +44,12 @@ class Turn:
     model_settings: dict[str, Any]
     """What is asked of the model for this one turn, and not stored."""
 
+    state: dict[str, Any] = field(default_factory=dict)
+    """Other keys of the graph's input."""
+
+    context: Any = None
+    """The graph's runtime context, which is not stored."""
+
     references: list[dict[str, Any]] | None = None
     """The input items instead, if some refer to items of the thread: `resolve` makes the messages of them."""
 
@@ -64,7 +70,7 @@ class Turn:
     @property
     def is_replay(self) -> bool:
         """Whether there is no input: what is pending in the thread runs."""
-        return not (self.messages or self.references or self.is_answer)
+        return not (self.messages or self.references or self.state or self.is_answer)
 
 
 def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: int) -> Turn:
@@ -84,6 +90,7 @@ def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: in
     has_references = any(_is_reference(item) for item in items)
     custom = request.custom_inputs or {}
     approvals, resumes = approvals_in(items), "resume" in custom
+    state = custom.get("state") or {}
     messages = [] if has_references or approvals else messages_in(items)
     settings = _model_settings(request)
     thread = thread_ref_of(request)
@@ -99,17 +106,27 @@ def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: in
             raise InvalidRequest("store: false keeps nothing, so it takes no thread: leave one of them out.")
         if not messages:
             raise InvalidRequest("store: false keeps nothing, so there is nothing to replay: send input.")
-        return Turn(messages, None, settings)
+        return Turn(messages, None, settings, state, custom.get("context"))
     if thread is None:
         if resumes or approvals:
             raise InvalidRequest("An answer needs the thread that waits for it: name its thread_id.", param="input")
-        if not messages:
+        if not (messages or state):
             raise InvalidRequest("Send input, or the thread_id of a conversation to resume.", param="input")
         thread = ThreadRef(new_thread_id, may_begin=True)
-    thread = replace(thread, may_begin=thread.may_begin and bool(messages))
-    if resumes and messages:
-        raise InvalidRequest("resume comes without input: send the message in the next turn.", param="input")
-    return Turn(messages, thread, settings, items if has_references else None, resumes, custom.get("resume"), approvals)
+    thread = replace(thread, may_begin=thread.may_begin and bool(messages or state))
+    if (resumes and messages) or ((resumes or approvals) and state):
+        raise InvalidRequest("An answer comes without input: send the message in the next turn.", param="input")
+    return Turn(
+        messages,
+        thread,
+        settings,
+        state,
+        custom.get("context"),
+        items if has_references else None,
+        resumes,
+        custom.get("resume"),
+        approvals,
+    )
 
 
 def operation_in(request: ResponsesRequest) -> tuple[Any, dict[str, Any]] | None:
@@ -194,6 +211,9 @@ class Plan:
     answers: dict[str, Any] | None = None
     """What interrupts are answered with, by their ids."""
 
+    state: dict[str, Any] = field(default_factory=dict)
+    """Other keys of the graph's input."""
+
     @property
     def is_replay(self) -> bool:
         """Whether nothing is added."""
@@ -202,7 +222,7 @@ class Plan:
     @property
     def graph_input(self) -> dict[str, Any] | None:
         """The input as LangGraph takes it."""
-        return None if self.messages is None else {"messages": self.messages}
+        return None if self.messages is None else {"messages": self.messages, **self.state}
 
 
 def plan_turn(
@@ -232,16 +252,16 @@ def plan_turn(
             raise NothingToResume(param="input")
         return Plan(None, checkpoint_id, keeps_results=checkpoint_id is not None and has_results(base))
     if base is None:
-        return Plan(list(resolve(turn, [])), None)
+        return Plan(list(resolve(turn, [])), None, state=turn.state)
     unanswered = NOT_APPROVED if waiting else UNFINISHED
     closing = closing_messages(base, at_head=checkpoint_id is None, unanswered=unanswered)
     thread = [*messages_at(base), *closing]
     resent = continuation(thread, resolve(turn, thread))
-    if not resent.new:
+    if not (resent.new or turn.state):
         raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
     if resent.after is not None:
-        return Plan(list(resent.new), checkpoint_id, departs_after=resent.after)
-    return Plan([*closing, *resent.new], checkpoint_id)
+        return Plan(list(resent.new), checkpoint_id, departs_after=resent.after, state=turn.state)
+    return Plan([*closing, *resent.new], checkpoint_id, state=turn.state)
 
 
 def resolve(turn: Turn, thread: Sequence[BaseMessage]) -> list[AnyMessage]:

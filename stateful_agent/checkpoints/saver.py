@@ -84,6 +84,8 @@ class TurnSaver(AsyncPostgresSaver):
         self._writer: BatchWriter  # comes with the thread
         self._asked: set[str] = set()
         """The tasks that had asked something where the turn began."""
+        self._written: set[str] = set()
+        """The namespaces in which the turn has made checkpoints."""
         self._copies: dict[str, CheckpointTuple] = {}
         """The copies that the turn goes on from, by their namespaces, until it has added to them."""
         self._answers: list[tuple[RunnableConfig, Sequence[tuple[str, Any]], str, str]] = []
@@ -182,10 +184,10 @@ class TurnSaver(AsyncPostgresSaver):
         return at
 
     def add_to_copy(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
-        """Let a task of a copy have written this."""
-        pending = self._copies[config["configurable"]["checkpoint_ns"]].pending_writes
-        assert pending is not None
-        pending.extend((task_id, channel, value) for channel, value in writes)
+        """Let a task of a copy, or of an edited checkpoint, have written this."""
+        copied = self._copies.get(config["configurable"]["checkpoint_ns"])
+        if copied and copied.pending_writes is not None:
+            copied.pending_writes.extend((task_id, channel, value) for channel, value in writes)
         self._asked.update(task_id for channel, _ in writes if channel == INTERRUPT)
         self._add_writes(config, writes, task_id, "", stays=True)
 
@@ -217,6 +219,8 @@ class TurnSaver(AsyncPostgresSaver):
         if self._is_loaded and at_base:
             return self.base
         await self.flush()
+        if self._has_own_memory(config):
+            return await self._read_on_branch(at["checkpoint_ns"])
         return await self._read(config)
 
     async def alist(
@@ -229,6 +233,10 @@ class TurnSaver(AsyncPostgresSaver):
     ) -> AsyncIterator[CheckpointTuple]:
         assert config
         at = {"checkpoint_ns": "", **config["configurable"]}
+        if self._has_own_memory(config):
+            if found := await self._read_on_branch(at["checkpoint_ns"]):
+                yield found
+            return
         values = {name: at[name] for name in ("thread_id", "checkpoint_ns")}
         values |= {"before": before and before["configurable"]["checkpoint_id"], "limit": limit}
         await self.flush()
@@ -257,6 +265,7 @@ class TurnSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> None:
         namespace, parent = config["configurable"]["checkpoint_ns"], config["configurable"].get("checkpoint_id")
+        self._written.add(namespace)
         values = checkpoint["channel_values"]
         inline = {channel: value for channel, value in values.items() if self._is_inline(value)}
         # What is inline where the turn began is not new, and yet is to be stored.
@@ -337,6 +346,20 @@ class TurnSaver(AsyncPostgresSaver):
             return None
         messages.learn(found[0]["thread_created_at"], found[0]["unknown"])
         return self._tuple(found[0])
+
+    def _has_own_memory(self, config: RunnableConfig) -> bool:
+        """Whether it names the newest checkpoint of a subgraph that goes on from turn to turn, which the turn has not
+        run yet. LangGraph takes the newest of the thread, which may be another branch's."""
+        namespace = config["configurable"].get("checkpoint_ns", "")
+        is_named = config["configurable"].get("checkpoint_id") is not None
+        return bool(namespace) and ":" not in namespace and not is_named and namespace not in self._written
+
+    async def _read_on_branch(self, namespace: str) -> CheckpointTuple | None:
+        if self.base is None:
+            return None
+        values = self.base.config["configurable"] | {"namespace": namespace}
+        found = await fetch(self._pool, HISTORY["find_on_branch"], values)
+        return await self._read(config_at(self.thread_id, found[0]["checkpoint_id"], namespace)) if found else None
 
     def _open(self, thread_id: str) -> MessageLog:
         """The message log of the thread, which is the only one of this saver's from here on."""

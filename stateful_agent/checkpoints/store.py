@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import StateGraph
-from langgraph.graph.state import CompiledStateGraph
 
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.langgraph_internals import declared_types
@@ -40,12 +39,18 @@ class CheckpointStore:
     """A graph whose state is kept in a database."""
 
     def __init__(self, graph: Graph | Callable[[], Graph], database: Database, settings: Settings) -> None:
-        """`graph` may be a function that builds the graph: it is called once, at first use."""
+        """`graph` may be a function that builds the graph: it is called once, at first use.
+
+        Raises:
+            Misconfigured: the graph cannot be served.
+        """
         self._source = graph
         self._database = database
         self._settings = settings
         self._leases: Leases | None = None
         self._messages: MessageCache
+        if not callable(graph):
+            _ = self.graph  # what cannot be served is refused now
 
     @cached_property
     def graph(self) -> CompiledGraph:
@@ -54,7 +59,7 @@ class CheckpointStore:
         Raises:
             Misconfigured: it cannot be served.
         """
-        graph = self._source if isinstance(self._source, StateGraph | CompiledStateGraph) else self._source()
+        graph = self._source() if callable(self._source) else self._source
         compiled = graph.compile() if isinstance(graph, StateGraph) else graph
         check_graph(compiled)
         return compiled

@@ -20,10 +20,11 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.pregel import Pregel
 from langgraph.runtime import get_runtime
 from langgraph.types import Send
 
-from stateful_agent.errors import InvalidRequest, Misconfigured
+from stateful_agent.errors import Misconfigured
 
 CompiledGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -97,31 +98,25 @@ def build_graph(
     return graph
 
 
-def check_graph(graph: CompiledGraph) -> None:
+def check_graph(graph: Any) -> None:
     """See that a graph can be served.
 
     Raises:
-        Misconfigured: its state has no `messages`, or not in a form that each checkpoint holds.
+        Misconfigured: it is no compiled `StateGraph`, its state has no `messages`, or not in a form that each
+            checkpoint holds.
     """
+    if isinstance(graph, Pregel) and not isinstance(graph, CompiledStateGraph):
+        raise Misconfigured(
+            "The graph is an @entrypoint of LangGraph's functional API, whose state has no `messages` that could be "
+            "edited or forked: make it a StateGraph."
+        )
+    if not isinstance(graph, CompiledStateGraph):
+        raise Misconfigured(f"The graph is a {type(graph).__name__}: it must be a StateGraph, compiled or not.")
     channel = graph.channels.get("messages")
     if channel is None:
         raise Misconfigured("The graph's state needs `messages`, as LangGraph's MessagesState has them.")
     if isinstance(channel, DeltaChannel):
         raise Misconfigured("The graph's `messages` are a DeltaChannel, which is not supported: use add_messages.")
-
-
-def model_settings(graph: CompiledGraph, asked: dict[str, Any]) -> ModelSettings | None:
-    """The context of a turn that asks this of the model; `None` for a graph that heeds none of it.
-
-    Raises:
-        InvalidRequest: it would mislead not to heed it.
-    """
-    if isinstance(graph.context_schema, type) and issubclass(graph.context_schema, ModelSettings):
-        return graph.context_schema(**asked)
-    for name in ("instructions", "max_output_tokens"):
-        if name in asked:
-            raise InvalidRequest(f"The graph of this agent takes no {name}: leave it out.", param=name)
-    return None
 
 
 def tool_error(error: Exception) -> str:

@@ -15,6 +15,8 @@ CUSTOM_INPUTS = (
     "tool_items",
     "resume",
     "interrupts",
+    "state",
+    "context",
 )
 """The keys of `custom_inputs` without an operation: a misspelt one would silently begin a new thread. What a response
 says in `custom_outputs` can be sent back as it is."""

@@ -64,6 +64,7 @@ class CustomOutputs(TypedDict, total=False):
     checkpoint_id: str | None
     parent_checkpoint_id: str
     interrupts: list[Interrupt]
+    state: dict[str, Any]
     result: Any
 
 

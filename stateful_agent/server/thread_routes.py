@@ -83,15 +83,15 @@ class AtCheckpoint(BaseModel):
 
 
 class Values(BaseModel):
-    """LangGraph's update of a state. Of its keys, `messages` can be edited."""
+    """Keys of a state: in LangGraph's form, `messages` among them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
-    messages: list[Json] | Json
+    messages: list[Json] | Json | None = None
 
 
 class Edit(BaseModel):
-    """An edit: in our form, or in LangGraph's, which has `values` instead of messages to add and to remove."""
+    """An edit: in our form, or in LangGraph's, which has `messages` in `values`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -102,6 +102,11 @@ class Edit(BaseModel):
     checkpoint: Checkpoint | None = None
     values: Values | None = None
     thread_id: Any = Field(default=None, description="As in the states that this was made from: the path's counts.")
+
+    @property
+    def is_langgraphs(self) -> bool:
+        """Whether it is in LangGraph's form."""
+        return self.values is not None and self.new_messages is None and self.remove_messages is None
 
     @property
     def base_id(self) -> str | None:
@@ -184,13 +189,14 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
     @router.post("/threads/{thread_id:path}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
     async def update_state(agent: Agent, thread_id: str, edit: Edit) -> Json:
         new, removed, checkpoint_id = edit.new_messages, edit.remove_messages, edit.base_id
-        if edit.values:
-            new, removed = _messages_in(edit.values)
-            if checkpoint_id is None:  # LangGraph's client edits the head
-                checkpoint_id = (await agent.aget_checkpoint_state(thread_id))["checkpoint_id"]
+        values = edit.values.model_extra if edit.values else None
+        if edit.values and edit.values.messages is not None:
+            new, removed = _messages_in(edit.values.messages)
+        if edit.is_langgraphs and checkpoint_id is None:  # LangGraph's client edits the head
+            checkpoint_id = (await agent.aget_checkpoint_state(thread_id))["checkpoint_id"]
         if checkpoint_id is None:
             raise InvalidRequest("An edit needs the checkpoint_id that it starts from.", param="checkpoint_id")
-        edited = await agent.aupdate_checkpoint_state(thread_id, checkpoint_id, new, removed, edit.as_node)
+        edited = await agent.aupdate_checkpoint_state(thread_id, checkpoint_id, new, removed, values, edit.as_node)
         return edited | {"checkpoint": _checkpoint(thread_id, edited["checkpoint_id"])}
 
     @router.get("/threads/{thread_id:path}", summary="A thread, as LangGraph has it")
@@ -225,7 +231,7 @@ def _as_state(entry: Json) -> Json:
         "created_at": entry["timestamp"],
         "metadata": {"source": entry["source"], "step": entry["step"]},
         "tasks": [{"name": name} for name in entry["next_nodes"] or ()],
-        "interrupts": [],
+        "interrupts": entry.get("interrupts", []),
     }
 
 
@@ -234,12 +240,12 @@ def _as_thread(thread: Json) -> Json:
     return {**thread, "metadata": {}, "status": status, "values": None, "interrupts": {}}
 
 
-def _messages_in(values: Values) -> tuple[list[Json], list[str]]:
+def _messages_in(messages: list[Json] | Json) -> tuple[list[Json], list[str]]:
     """The messages that LangGraph's update adds or replaces, as Responses items, and the ids of those it removes."""
-    given = values.messages if isinstance(values.messages, list) else [values.messages]
+    given = messages if isinstance(messages, list) else [messages]
     try:
-        messages = convert_to_messages([{"content": ""} | message for message in given])
+        converted = convert_to_messages([{"content": ""} | message for message in given])
     except Exception as error:  # whatever LangChain trips over
         raise InvalidRequest("values.messages must be messages as LangChain has them.", param="values") from error
-    removed = [str(message.id) for message in messages if isinstance(message, RemoveMessage)]
-    return to_items([message for message in messages if not isinstance(message, RemoveMessage)]), removed
+    removed = [str(message.id) for message in converted if isinstance(message, RemoveMessage)]
+    return to_items([message for message in converted if not isinstance(message, RemoveMessage)]), removed

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import InvalidUpdateError
 
 from stateful_agent.checkpoints.langgraph_internals import START, next_nodes
@@ -13,8 +14,12 @@ from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.errors import InvalidRequest, TooManySteps
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.responses.messages import check_pairs, to_items, unanswered_calls
+from stateful_agent.time_travel.fork import copy_checkpoint, keep_waiting
 from stateful_agent.time_travel.history import pending_messages
 from stateful_agent.turn import messages_at
+
+COPY = "__copy__"
+"""LangGraph's name for the step in whose name a checkpoint is copied as it is."""
 
 
 async def edit(
@@ -22,21 +27,26 @@ async def edit(
     saver: TurnSaver,
     new_messages: Sequence[AnyMessage],
     remove: Sequence[str],
+    values: dict[str, Any],
     as_node: str | None,
 ) -> dict[str, Any]:
-    """Add a child to the checkpoint that `saver` has loaded, with other messages than that has.
+    """Add a child to the checkpoint that `saver` has loaded, with other messages or other values than that has.
 
     Raises:
         InvalidRequest: it would change nothing, name an unknown message or step, or part a call from its result.
     """
     base = saver.base
     assert base
+    if as_node == COPY:
+        await copy_checkpoint(graph, saver)
+        return await _edited(saver, base)
     messages = messages_at(base)
     pending = [
         message for message in pending_messages(base) if not _is_outdated(message, messages, new_messages, remove)
     ]
     edited = apply_edit([*messages, *pending], new_messages, remove)
-    if to_items(edited) == to_items(messages):
+    changes_messages = to_items(edited) != to_items(messages)
+    if not (changes_messages or values):
         raise InvalidRequest("The edit changes nothing.", param="new_messages")
     ends_in_calls = bool(edited and unanswered_calls(edited[-1:]))
     check_pairs(edited[:-1] if ends_in_calls else edited)
@@ -44,17 +54,28 @@ async def edit(
     update: list[BaseMessage] = [RemoveMessage(str(message.id)) for message in messages if message.id not in kept]
     update += [message for message in edited if before.get(message.id) is not message]
 
-    if as_node is None:
-        pending_steps = next_nodes(graph, base.checkpoint)
+    pending_steps = next_nodes(graph, base.checkpoint)
+    if START in pending_steps:
+        pending_input = base.checkpoint["channel_values"].get(START)
+        others = pending_input if isinstance(pending_input, dict) else {}
+        values = {name: value for name, value in others.items() if name != "messages"} | values
+    if as_node is None and (changes_messages or START in pending_steps):
         as_node = node_to_edit_as(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
         as_node = as_node or cast(dict[str, Any], base.metadata).get("as_node")
-    elif not isinstance(as_node, str) or as_node not in graph.nodes:
+    elif as_node is not None and (not isinstance(as_node, str) or as_node not in graph.nodes):
         raise InvalidRequest(f"as_node must be one of {', '.join(sorted(graph.nodes))}.", param="as_node")
     saver.keeps_writes = False
+    update_values = {**values, **({"messages": update} if update else {})}
     try:
-        await graph.aupdate_state(_as_node_config(as_node, base.config), {"messages": update}, as_node=as_node)
+        edit_ = await graph.aupdate_state(_as_node_config(as_node, base.config), update_values, as_node=as_node)
     except InvalidUpdateError as error:
         raise InvalidRequest("Name with as_node the step in whose name to edit.", param="as_node") from error
+    if not changes_messages:  # else what is asked may not be what was asked any more: a replay asks again
+        await keep_waiting(graph, saver, edit_)
+    return await _edited(saver, base)
+
+
+async def _edited(saver: TurnSaver, base: CheckpointTuple) -> dict[str, Any]:
     await saver.flush()
     return {
         "thread_id": base.config["configurable"]["thread_id"],

@@ -46,6 +46,16 @@ async def fork_to_answer(
     return {fork.new_ids[interrupt_id]: answer for interrupt_id, answer in answers.items()}
 
 
+async def copy_checkpoint(graph: CompiledGraph, saver: TurnSaver) -> None:
+    """Copy the checkpoint that `saver` has loaded, with all that its tasks have written, as the thread's head."""
+    await _Fork(graph, saver, keeps_interrupts=True).make({})
+
+
+async def keep_waiting(graph: CompiledGraph, saver: TurnSaver, edited: RunnableConfig) -> None:
+    """Let the interrupts of the checkpoint that `saver` has loaded wait at the edited one too."""
+    await _Fork(graph, saver, keeps_interrupts=True).copy_tasks_to(edited)
+
+
 @dataclass
 class _Task:
     """A task of a checkpoint that is copied, with what it has written, and the same task of the copy."""
@@ -92,10 +102,19 @@ class _Fork:
             former = {old: self.new_ids[new] for old, new in former_ids(base).items() if new in self.new_ids}
             self._saver.note(fork, {FORMER_IDS: former | self.new_ids})
 
+    async def copy_tasks_to(self, edited: RunnableConfig) -> None:
+        base = self._saver.base
+        assert base
+        before, after = await self._graph.aget_state(base.config), await self._graph.aget_state(edited)
+        await self._copy_tasks(base, edited, before.tasks, after.tasks)
+
     async def _copy_tasks(
         self, base: CheckpointTuple, fork: RunnableConfig, before: Collection[PregelTask], after: Collection[PregelTask]
     ) -> None:
-        for old, new in zip(before, after, strict=True):
+        new_tasks = {task.path: task for task in after}
+        for old in before:
+            if (new := new_tasks.get(old.path)) is None or new.name != old.name:  # an edit may have changed what is due
+                continue
             writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
             task = _Task(old, new, _namespace(base.config, old), _namespace(fork, new), writes)
             if kept := await self._kept(task):
@@ -110,8 +129,10 @@ class _Fork:
             return task.output
         await self._copy_subgraph(task)
         count = len(task.answers)
-        for interrupt in task.interrupts:  # one that its subgraph asks is known from there
-            self.new_ids.setdefault(interrupt.id, interrupt_id(task.new_namespace, count))
+        for interrupt in task.interrupts:  # one that its subgraph asks is known from there, or stays
+            is_its_own = interrupt.id == interrupt_id(task.old_namespace, count)
+            new_id = interrupt_id(task.new_namespace, count) if is_its_own else interrupt.id
+            self.new_ids.setdefault(interrupt.id, new_id)
         moved = [_with_id(interrupt, self.new_ids[interrupt.id]) for interrupt in task.interrupts]
         return [(INTERRUPT, moved), *([(RESUME, task.answers)] if count else [])]
 

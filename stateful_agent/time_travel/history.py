@@ -5,6 +5,7 @@ from typing import Any
 
 from langchain_core.messages import AnyMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.types import StateSnapshot
 
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.langgraph_internals import START
@@ -116,6 +117,32 @@ def checkpoint_state(
             for call in unanswered_calls([*messages, *pending])
         ],
     }
+
+
+async def subgraph_states(graph: CompiledGraph, checkpoint: CheckpointTuple) -> list[dict[str, Any]]:
+    """The states of the subgraphs that are at work at a checkpoint, which the saver of `graph` has loaded."""
+    snapshot = await graph.aget_state(checkpoint.config, subgraphs=True)
+    return _subgraphs(snapshot)
+
+
+def _subgraphs(snapshot: StateSnapshot) -> list[dict[str, Any]]:
+    found = []
+    for task in snapshot.tasks:
+        state = task.state
+        if not isinstance(state, StateSnapshot) or not state.metadata:
+            continue
+        values = state.values if isinstance(state.values, dict) else {}
+        found.append(
+            {
+                "node": task.name,
+                "checkpoint_id": state.config["configurable"].get("checkpoint_id"),
+                "next_nodes": list(state.next),
+                "messages": to_items(values.get("messages", ())),
+                "values": as_json({name: value for name, value in values.items() if name != "messages"}),
+                "subgraphs": _subgraphs(state),
+            }
+        )
+    return found
 
 
 def pending_messages(checkpoint: CheckpointTuple) -> list[AnyMessage]:

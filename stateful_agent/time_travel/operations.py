@@ -15,6 +15,7 @@ from stateful_agent.checkpoints.waiting import interrupts_at
 from stateful_agent.database.pool import Database, Pool
 from stateful_agent.errors import InvalidRequest, ThreadNotFound
 from stateful_agent.event_loop import AgentLoop, blocking, on_loop
+from stateful_agent.graph.schemas import state_values
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.limits import check_limit, check_size, check_storable
 from stateful_agent.responses.messages import to_messages
@@ -22,7 +23,7 @@ from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel import history, threads
 from stateful_agent.time_travel.copies import copy_thread
-from stateful_agent.time_travel.edit import edit
+from stateful_agent.time_travel.edit import COPY, edit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,14 +86,17 @@ class TimeTravel:
     get_checkpoint_history = blocking(aget_checkpoint_history)
 
     @operation
-    async def aget_checkpoint_state(self, thread_id: str, checkpoint_id: str | None = None) -> dict[str, Any]:
+    async def aget_checkpoint_state(
+        self, thread_id: str, checkpoint_id: str | None = None, subgraphs: bool = False
+    ) -> dict[str, Any]:
         """Everything the agent knew at a checkpoint, or at the head.
 
         To what an entry of the history has, it adds `messages`: Responses items, each with the `message_id` by which
         an edit names it; `pending_messages`: those that are not in the checkpoint yet, the input that a turn begins
         with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
         `arguments`), which a replay would run; `interrupts` (`id`, `value`, `node`), which wait for an answer there;
-        and `values`: what the graph's state has beside messages, as JSON.
+        and `values`: what the graph's state has beside messages, as JSON. With `subgraphs`, it adds a list of those
+        that are at work there: `node`, `checkpoint_id`, `next_nodes`, `messages`, `values`, and their own `subgraphs`.
 
         Raises:
             ThreadNotFound: there is no such thread.
@@ -100,12 +104,15 @@ class TimeTravel:
         """
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
+        if not isinstance(subgraphs, bool):
+            raise InvalidRequest("subgraphs must be true or false.", param="subgraphs")
         await self._open_thread(thread_id)
         graph, saver = await self.store.graph_with_saver()
         checkpoint = await saver.load(thread_id, checkpoint_id)
         if checkpoint is None:
             raise ThreadNotFound(param="thread_id")
-        return history.checkpoint_state(graph, checkpoint, await interrupts_at(graph, checkpoint))
+        state = history.checkpoint_state(graph, checkpoint, await interrupts_at(graph, checkpoint))
+        return state | {"subgraphs": await history.subgraph_states(graph, checkpoint)} if subgraphs else state
 
     get_checkpoint_state = blocking(aget_checkpoint_state)
 
@@ -116,15 +123,18 @@ class TimeTravel:
         checkpoint_id: str,
         new_messages: list[dict[str, Any]] | None = None,
         remove_messages: list[str] | None = None,
+        values: dict[str, Any] | None = None,
         as_node: str | None = None,
     ) -> dict[str, Any]:
-        """Edit the messages up to a checkpoint, as a new checkpoint that becomes the head.
+        """Edit the messages up to a checkpoint or other keys of its state, as a new checkpoint that becomes the head.
 
         `new_messages` are Responses input items. One with the `id` of a message there replaces it, one without is
         appended; `remove_messages` lists ids. The edited checkpoint, and all that followed it, stay as they are.
         What runs next follows from the last message: a user's is answered by the next replay, a tool's result goes on
-        to the model, an assistant's completes the turn. `as_node` overrides that: it is the step in whose name the
-        edit is made, and what runs next is what would run after it.
+        to the model, an assistant's completes the turn. `values` are other keys of the graph's state, as JSON: each is
+        given to the key's reducer, and alone they leave what runs next, and who is waited for, as it is. `as_node`
+        overrides that: it is the step in whose name the edit is made, and what runs next is what would run after it.
+        `as_node="__copy__"`, alone, copies the checkpoint as it is.
 
         Returns `thread_id`, the new `checkpoint_id`, its `parent_checkpoint_id`, and `next_nodes`.
 
@@ -141,12 +151,18 @@ class TimeTravel:
             raise InvalidRequest("remove_messages must be a list of message ids.", param="remove_messages")
         messages = to_messages([] if new_messages is None else new_messages, "new_messages")
         check_storable(messages)
-        if not messages and not removed:
-            raise InvalidRequest("An edit needs new_messages or remove_messages.", param="new_messages")
+        check_size(values, self.settings.max_input_bytes)
+        is_edit = bool(messages or removed or values)
+        if is_edit == (as_node == COPY):
+            raise InvalidRequest(
+                'An edit needs new_messages, remove_messages or values; as_node="__copy__" takes none of them.',
+                param="as_node" if is_edit else "new_messages",
+            )
+        changed = state_values(self.store.graph, values or {})
         graph, saver = await self.store.graph_with_saver()
         attempt = self.attempt or Attempt.unrecorded()
         async with saver.lease(thread_id, checkpoint_id, self._identified(), attempt):
-            return await edit(graph, saver, messages, removed, as_node)
+            return await edit(graph, saver, messages, removed, changed, as_node)
 
     update_checkpoint_state = blocking(aupdate_checkpoint_state)
 

@@ -31,6 +31,26 @@ WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s
     AND (%(before)s::text IS NULL OR checkpoint_id < %(before)s)
 ORDER BY checkpoint_id DESC LIMIT %(limit)s
 
+-- name: find_on_branch
+-- The newest checkpoint of a subgraph with a memory of its own on the way to a checkpoint: one that it made while the
+-- thread was at that checkpoint or at one before it.
+WITH RECURSIVE ancestor AS (
+    SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints
+    WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND checkpoint_id = %(checkpoint_id)s
+    UNION ALL
+    SELECT parent.checkpoint_id, parent.parent_checkpoint_id
+    FROM ancestor JOIN checkpoints AS parent
+        ON parent.thread_id = %(thread_id)s AND parent.checkpoint_ns = ''
+        AND parent.checkpoint_id = ancestor.parent_checkpoint_id
+)
+SELECT checkpoint_id FROM checkpoints AS made
+WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(namespace)s AND (
+    SELECT max(checkpoint_id) FROM checkpoints AS thread
+    WHERE thread.thread_id = %(thread_id)s AND thread.checkpoint_ns = ''
+        AND thread.checkpoint_id < made.checkpoint_id
+) IN (SELECT checkpoint_id FROM ancestor)
+ORDER BY checkpoint_id DESC LIMIT 1
+
 -- name: list_tips
 -- All checkpoints of a thread with their parents, newest first, and the metadata of those without children.
 SELECT checkpoint_id, parent_checkpoint_id,
