@@ -22,10 +22,10 @@ from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.langgraph_internals import next_nodes
-from stateful_agent.checkpoints.saver import TurnSaver, config_at
+from stateful_agent.checkpoints.saver import TurnSaver, config_at, is_refused
 from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
 from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
-from stateful_agent.errors import AgentError, TooManySteps, typed
+from stateful_agent.errors import AgentError, TooManySteps, is_refusal, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys
@@ -189,7 +189,9 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 # 3. Plan: continue, fork, replay or resume.
                 due = next_nodes(graph, base.checkpoint) if base else []
                 waiting = await interrupts_at(graph, base) if base and due else []
-                plan = plan_turn(turn, checkpoint_id, base, due, waiting, former_ids(base) if waiting and base else {})
+                former = former_ids(base) if base else {}
+                refused = base is not None and is_refused(base)
+                plan = plan_turn(turn, checkpoint_id, base, due, waiting, former, is_refused=refused)
                 noted = {"response_id": events.id}  # beside each checkpoint of the turn
                 config, graph_input = await self._start(plan, graph, saver, noted)
                 attempt.begin()
@@ -295,7 +297,11 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                     message, metadata = chunk
                     for event in events.feed(message, metadata["langgraph_checkpoint_ns"]):
                         yield event
-        except GraphRecursionError as error:
+        except Exception as error:
+            if saver and is_refusal(error):
+                saver.note_refusal()
+            if not isinstance(error, GraphRecursionError):
+                raise
             if saver is None:
                 raise TooManySteps() from error
             text = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."

@@ -211,6 +211,13 @@ class ModelFailed(AgentError):
     code = "model_failed"
 
 
+class ModelRefused(InvalidRequest):
+    """The model provider refuses the request for what is in it."""
+
+    code = "model_refused"
+    should_retry = False
+
+
 class ModelTimedOut(AgentError):
     """The model provider did not answer in time."""
 
@@ -286,9 +293,22 @@ def typed(error: Exception, *, is_stored: bool = False) -> AgentError:
     return failure
 
 
-def _failure(error: Exception) -> AgentError:
+REFUSALS = (400, 413, 422)
+"""The statuses of a provider that does not like what it is sent, and would not like it again."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a model provider refused a request for what is in it."""
+    return _status_of(error) in REFUSALS
+
+
+def _status_of(error: BaseException) -> Any:
     response = getattr(error, "response", None)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    return getattr(error, "status_code", None) or getattr(response, "status_code", None)
+
+
+def _failure(error: Exception) -> AgentError:
+    response, status = getattr(error, "response", None), _status_of(error)
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, TimeoutError) or any("Timeout" in name for name in names):
         return ModelTimedOut(_provider_message(error))
@@ -297,6 +317,8 @@ def _failure(error: Exception) -> AgentError:
         seconds = str(getattr(response, "headers", {}).get("retry-after"))
         limited.retry_after = int(seconds) if re.fullmatch("[0-9]{1,6}", seconds) else None
         return limited
+    if is_refusal(error):
+        return ModelRefused(_provider_message(error))
     if isinstance(status, int):
         return ModelFailed(_provider_message(error))
     error_id = uuid.uuid4().hex[:12]

@@ -3,9 +3,10 @@
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, cast, get_args
 
-from langchain_core.messages import AnyMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
 
 from stateful_agent.errors import InvalidRequest, NothingToResume
@@ -232,11 +233,14 @@ def plan_turn(
     next_nodes: list[str],
     waiting: Sequence[Interrupt] = (),
     former_ids: Mapping[str, str] | None = None,
+    *,
+    is_refused: bool = False,
 ) -> Plan:
     """Decide how a turn goes on from `base`: the checkpoint named by `checkpoint_id`, else the head of its thread.
 
     `base` is `None` where the thread begins. `next_nodes` are the steps that would run next from it, and `waiting` the
-    interrupts that can be answered there, of which some had other ids before (`former_ids`).
+    interrupts that can be answered there, of which some had other ids before (`former_ids`). `is_refused` says that the
+    model's provider refuses what the thread holds there: that is left behind, on a branch of its own.
 
     Raises:
         NothingToResume: there is no input, or the thread holds all of it already, and nothing is pending.
@@ -259,6 +263,13 @@ def plan_turn(
     resent = continuation(thread, resolve(turn, thread))
     if not (resent.new or turn.state):
         raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
+    pending = _pending_questions(base) if next_nodes and not waiting and checkpoint_id is None else []
+    if pending and resent.after is None and not turn.state:
+        if _texts(resent.new) == _texts(pending):  # it failed, and is asked again
+            return Plan(None, None)
+        if is_refused:
+            after = len(messages_at(base)) - len(pending)
+            return Plan(list(resent.new), None, departs_after=after, state=turn.state)
     if resent.after is not None:
         return Plan(list(resent.new), checkpoint_id, departs_after=resent.after, state=turn.state)
     return Plan([*closing, *resent.new], checkpoint_id, state=turn.state)
@@ -300,9 +311,18 @@ def closing_messages(base: CheckpointTuple, *, at_head: bool, unanswered: str = 
         *stored,
         *(
             ToolMessage(unanswered, tool_call_id=str(call["id"]), name=call["name"], status="error")
-            for call in unanswered_calls([*messages_at(base), *stored])
+            for call in unanswered_calls([*messages_at(base), *stored], with_broken=True)
         ),
     ]
+
+
+def _pending_questions(base: CheckpointTuple) -> list[AnyMessage]:
+    """The user's messages that a checkpoint ends with: a turn has begun there, and has no answer."""
+    return list(takewhile(lambda message: isinstance(message, HumanMessage), reversed(messages_at(base))))[::-1]
+
+
+def _texts(messages: Sequence[BaseMessage]) -> list[Any]:
+    return [(message.type, message.content) for message in messages]
 
 
 def messages_at(base: CheckpointTuple) -> list[AnyMessage]:

@@ -48,6 +48,9 @@ from stateful_agent.responses.messages import holds_result
 
 HISTORY = statements("history")
 
+REFUSED, REFUSAL = "__refused__", "00000000-0000-0000-0000-000000000001"
+"""The channel of the write that is stored beside a checkpoint which the model's provider refuses, and its task."""
+
 
 class TurnSaver(AsyncPostgresSaver):
     """Reads the checkpoint that a turn continues from once, and stores what the turn adds.
@@ -130,6 +133,12 @@ class TurnSaver(AsyncPostgresSaver):
         if base is None and checkpoint_id is not None:
             raise CheckpointNotFound(param="checkpoint_id")
         return self._loaded(thread_id, base)
+
+    def note_refusal(self) -> None:
+        """Note that the model's provider refuses what is in the thread at this point."""
+        at = self.last_checkpoint_id or (self.base and self.base.checkpoint["id"])
+        if at:
+            self._add_writes(config_at(self.thread_id, at), [(REFUSED, True)], REFUSAL, "", stays=True)
 
     async def flush(self) -> None:
         """Wait until all that was handed over is on disk. Raises what `BatchWriter.flush` does."""
@@ -412,6 +421,11 @@ class TurnSaver(AsyncPostgresSaver):
             config_at(thread_id, parent, namespace) if parent else None,
             load_writes(self, row["pending_writes"]),
         )
+
+
+def is_refused(checkpoint: CheckpointTuple) -> bool:
+    """Whether the model's provider refuses what the thread holds at a checkpoint."""
+    return any(channel == REFUSED for _, channel, _ in checkpoint.pending_writes or ())
 
 
 @contextmanager

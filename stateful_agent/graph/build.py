@@ -7,13 +7,24 @@ START -> model -> END
 """
 
 import asyncio
+import json
+import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    AnyMessage,
+    BaseMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+    message_chunk_to_message,
+)
 from langchain_core.tools import BaseTool
 from langgraph.channels import DeltaChannel
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -25,6 +36,8 @@ from langgraph.runtime import get_runtime
 from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
+
+BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, so it was not made. Make it again."
 
 CompiledGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -75,7 +88,8 @@ def build_graph(
         return [SystemMessage(instructions), *state["messages"]] if instructions else state["messages"]
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await answering.ainvoke(prompt(state), **settings().sampling())]}
+        chunks = [chunk async for chunk in answering.astream(prompt(state), **settings().sampling())]
+        return {"messages": answer_with_refusals(chunks)}
 
     async def run_tool(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         return await reviewed.awrap_tool_call(call, lambda approved: in_time(approved, run))
@@ -93,7 +107,7 @@ def build_graph(
     graph.add_node("model", call_model)
     graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=run_tool))
     graph.add_edge(START, "model")
-    graph.add_conditional_edges("model", run_tools, ["tools", END])
+    graph.add_conditional_edges("model", run_tools, ["tools", "model", END])
     graph.add_edge("tools", "model")
     return graph
 
@@ -129,7 +143,44 @@ async def run_tools(state: MessagesState) -> list[Send] | str:
 
     It awaits nothing; a plain function LangGraph would run on another thread.
     """
-    last = state["messages"][-1]
-    if isinstance(last, AIMessage) and last.tool_calls:
-        return [Send("tools", [call]) for call in last.tool_calls]
-    return END
+    answered: set[str] = set()
+    for message in reversed(state["messages"]):
+        if not isinstance(message, ToolMessage):
+            break
+        answered.add(message.tool_call_id)
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    to_run = [Send("tools", [call]) for call in calls if call["id"] not in answered]
+    return to_run or ("model" if answered else END)
+
+
+def answer_with_refusals(chunks: Sequence[BaseMessage]) -> list[AnyMessage]:
+    """A model's message from its chunks, and a result for each call in it that must not run.
+
+    A model may break off amid a call's arguments, or write what is no JSON. LangChain completes such arguments as well
+    as it can; run so, a tool would do what the model never asked for.
+    """
+    merged = cast(AIMessageChunk, chunks[0]) + list(chunks[1:]) if len(chunks) > 1 else chunks[0]
+    calls = merged.tool_call_chunks if isinstance(merged, AIMessageChunk) else []
+    raw = {call["id"]: call["args"] or "" for call in calls}
+    message = cast(AIMessage, message_chunk_to_message(merged))  # a model that does not stream yields a whole one
+    broken = [call for call in message.tool_calls if not _is_object(raw.get(call["id"], ""))]
+    broken += [
+        ToolCall(name=call["name"] or "unknown", args={}, id=call["id"] or str(uuid.uuid4()))
+        for call in message.invalid_tool_calls
+    ]
+    if not broken:
+        return [message]
+    ids = {call["id"] for call in broken}
+    kept = [call for call in message.tool_calls if call["id"] not in ids]
+    message.tool_calls, message.invalid_tool_calls = [*kept, *(call | {"args": {}} for call in broken)], []
+    return [
+        message,
+        *(ToolMessage(BROKEN_CALL, name=call["name"], tool_call_id=str(call["id"]), status="error") for call in broken),
+    ]
+
+
+def _is_object(arguments: str) -> bool:
+    try:
+        return isinstance(json.loads(arguments or "{}"), dict)
+    except ValueError:
+        return False

@@ -9,7 +9,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from stateful_agent.errors import AgentError
 from stateful_agent.responses.interrupts import approval_items, words
 from stateful_agent.responses.items import content_of, item_type
-from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, run_of
+from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, incomplete_reason, run_of
 from stateful_agent.responses.output import Output
 from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Kind, Response, ToolItems, Usage
 
@@ -72,6 +72,8 @@ class ResponseEvents:
         """Whether a turn has more to do after its last message: a call needs its result, and a result an answer."""
         self._usage: UsageMetadata | None = None
         self._usage_complete = True
+        self._incomplete_reason: str | None = None
+        """Why the last message is not whole, if it is not."""
         self.begin({})
 
     def begin(self, custom_outputs: CustomOutputs, messages: Sequence[BaseMessage] = ()) -> None:
@@ -118,10 +120,12 @@ class ResponseEvents:
         self._output.begin()
         self._add_to_last_text(custom_outputs)
         events = self._output.stored()
-        self._response |= {"status": "completed", "output": self._output.items} | self._outputs(custom_outputs)
+        status, reason = ("incomplete", self._incomplete_reason) if self._incomplete_reason else ("completed", None)
+        self._response |= {"status": status, "output": self._output.items} | self._outputs(custom_outputs)
+        self._response["incomplete_details"] = reason and {"reason": reason}
         if self._usage and self._usage_complete:
             self._response["usage"] = _usage(self._usage)
-        self._output.send({"type": "response.completed", "response": self._response, "custom_outputs": custom_outputs})
+        self._output.send({"type": f"response.{status}", "response": self._response, "custom_outputs": custom_outputs})
         return [*events, *self._output.ready()]
 
     # -- Messages --------------------------------------------------------------------------------------------------
@@ -143,9 +147,11 @@ class ResponseEvents:
         stream = self._open
         if stream is None:
             stream = self._open = MessageStream(step)
-        calls = getattr(message, "tool_call_chunks", message.tool_calls)
+        calls = getattr(message, "tool_call_chunks", message.tool_calls or message.invalid_tool_calls)
         if message.id != stream.id or message.usage_metadata or calls:  # most chunks have nothing but text
             stream.add(message)
+        if message.response_metadata:
+            stream.broken_off = stream.broken_off or incomplete_reason(message)
         content = message.content
         if isinstance(content, str) and not message.additional_kwargs:
             if content:
@@ -183,6 +189,7 @@ class ResponseEvents:
             self._emit_text(stream, kind, text)
         self._output.end_text()
         self.turn_goes_on = bool(stream.calls)
+        self._incomplete_reason = stream.broken_off
         # Usage is complete or absent: a model call that reports none makes the sum meaningless.
         self._usage_complete = self._usage_complete and stream.usage is not None
         self._usage = add_usage(self._usage, stream.usage)

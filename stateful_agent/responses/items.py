@@ -20,7 +20,7 @@ def items_of(message: AIMessage) -> Iterator[Item]:
             runs[-1] = (kind, runs[-1][1] + text)
         else:
             runs.append((kind, text))
-    if not message.tool_calls and all(kind == "reasoning" for kind, _ in runs):
+    if not (message.tool_calls or message.invalid_tool_calls) and all(kind == "reasoning" for kind, _ in runs):
         runs.append(("output_text", ""))
     types: list[str] = []
     for kind, text in runs:
@@ -29,6 +29,10 @@ def items_of(message: AIMessage) -> Iterator[Item]:
     for n, call in enumerate(message.tool_calls):
         call_item_id = item_id(message.id, "function_call", n)
         yield call_item(call_item_id, str(call["id"]), call["name"], json.dumps(call["args"]))
+    for n, broken in enumerate(message.invalid_tool_calls, len(message.tool_calls)):
+        broken_id = item_id(message.id, "function_call", n)
+        arguments = as_unicode(broken["args"] or "")
+        yield call_item(broken_id, str(broken["id"]), broken["name"] or "", arguments, "incomplete")
 
 
 def content_of(message: AIMessage) -> Iterator[tuple[Kind, str]]:

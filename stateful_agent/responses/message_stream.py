@@ -23,6 +23,8 @@ class MessageStream:
         self.id: str | None = None
         self.usage: UsageMetadata | None = None
         self.calls: list[Call] = []
+        self.broken_off: str | None = None
+        """Why the model did not finish, if it said so: a reason of OpenAI's `incomplete_details`."""
         self.after_calls: list[tuple[Kind, str]] = []
         """Content that comes while a call is open."""
         self._items: list[str] = []
@@ -48,6 +50,29 @@ class MessageStream:
         """The id of the message's next item of a type."""
         self._items.append(item_type)
         return item_id(self.id, item_type, self._items.count(item_type) - 1)
+
+
+REASONS = {
+    "length": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "max_output_tokens": "max_output_tokens",
+    "model_context_window_exceeded": "max_output_tokens",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+}
+"""Why a model did not finish, by the words that providers have for it."""
+
+
+def incomplete_reason(message: AIMessage) -> str | None:
+    """Why the model did not finish a message, as OpenAI's `incomplete_details` says it; `None` if it did."""
+    metadata = message.response_metadata
+    details = metadata.get("incomplete_details")
+    given = [metadata.get(name) for name in ("finish_reason", "stop_reason", "stopReason", "done_reason")]
+    given.append(details.get("reason") if isinstance(details, dict) else None)
+    return next((REASONS[one.lower()] for one in given if isinstance(one, str) and one.lower() in REASONS), None)
 
 
 class Call:
@@ -119,3 +144,5 @@ def _call_chunks(message: AIMessage) -> Iterator[Any]:
     else:
         for n, call in enumerate(message.tool_calls):
             yield {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": n}
+        for n, broken in enumerate(message.invalid_tool_calls, len(message.tool_calls)):
+            yield broken | {"index": n}

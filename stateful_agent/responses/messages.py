@@ -44,7 +44,8 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
                 messages.append(message)
         elif kind == "function_call":
             called, call_id = _string(item, "name", param), _string(item, "call_id", param)
-            call = ToolCall(name=called, args=_arguments(item, param), id=call_id, type="tool_call")
+            arguments = {} if item.get("status") == "incomplete" else _arguments(item, param)
+            call = ToolCall(name=called, args=arguments, id=call_id, type="tool_call")
             last = messages[-1] if messages else None
             if isinstance(last, AIMessage) and item.get("message_id") in (None, last.id):
                 last.tool_calls.append(call)
@@ -82,6 +83,8 @@ def _input_part(part: str | dict[str, Any]) -> dict[str, Any]:
         case {"type": "image_url", "image_url": {"url": url} as image}:
             detail = {"detail": image["detail"]} if "detail" in image else {}
             return {"type": "input_image", "image_url": url, **detail}
+        case {"type": "file", "url": str(url)}:
+            return {"type": "input_file", "file_url": url}
         case {"type": "file", "file": {"file_data": data, "filename": name}}:
             return {"type": "input_file", "file_data": data, "filename": name}
         case _:
@@ -96,14 +99,21 @@ def text_of(content: Any) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def unanswered_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
-    """The tool calls at the end of `messages` that have no result yet."""
+def unanswered_calls(messages: Sequence[BaseMessage], *, with_broken: bool = False) -> list[ToolCall]:
+    """The tool calls at the end of `messages` that have no result yet.
+
+    With `with_broken`, also those whose arguments are not JSON: they never run, but providers want a result.
+    """
     answered: set[str] = set()
     for message in reversed(messages):
         if isinstance(message, ToolMessage):
             answered.add(message.tool_call_id)
         elif isinstance(message, AIMessage):
-            return [call for call in message.tool_calls if call["id"] not in answered]
+            calls = list(message.tool_calls)
+            if with_broken:
+                broken = (call for call in message.invalid_tool_calls if call["id"])
+                calls += [ToolCall(name=call["name"] or "", args={}, id=call["id"]) for call in broken]
+            return [call for call in calls if call["id"] not in answered]
         else:
             break
     return []
@@ -180,6 +190,8 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
     if not content or not (isinstance(content, str) or _is_list_of_dicts(content)):
         raise InvalidRequest("A message needs content.", param=f"{param}.content")
     role = item.get("role")
+    if role == "user" and not any(_says_something(part) for part in content):  # providers refuse it, for ever after
+        raise InvalidRequest("A message needs content: this one is blank.", param=f"{param}.content")
     if role == "user":
         return HumanMessage(content if isinstance(content, str) else _parts(content, param), id=item.get("id"))
     if role == "assistant":
@@ -191,6 +203,12 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
         f"A message of role {role!r} is not taken here: send instructions, or begin the input with it.",
         param=f"{param}.role",
     )
+
+
+def _says_something(part: str | dict[str, Any]) -> bool:
+    """Whether a part of a message, or a character, is more than blank."""
+    text = part if isinstance(part, str) else part.get("text") if part.get("type") in TEXT_PARTS else None
+    return not isinstance(text, str) or bool(text.strip())
 
 
 def _is_text(content: Any) -> bool:
@@ -218,8 +236,10 @@ def _part(part: dict[str, Any], param: str) -> dict[str, Any]:
             return {"type": "image_url", "image_url": {"url": url, **detail}}
         case {"type": "input_file", "file_data": str(data)}:
             return {"type": "file", "file": {"file_data": data, "filename": part.get("filename") or "file"}}
+        case {"type": "input_file", "file_url": str(url)}:
+            return {"type": "file", "url": url}
         case {"type": "input_image" | "input_file"}:
-            raise InvalidRequest("Send the data itself, as image_url or file_data: no file store here.", param=param)
+            raise InvalidRequest("Send image_url, file_data or file_url: no file store here.", param=param)
         case _:
             raise InvalidRequest(f"This agent does not take content of type {part.get('type')!r}.", param=param)
 

@@ -70,6 +70,10 @@ REFUSED: dict[str, _Reason] = {
             "response_format": "text.format",
         }.items()
     },
+    "extra_body": (
+        _is_given,
+        "extra_body is for OpenAI's clients, which send what is in it beside input: do the same.",
+    ),
     **{
         name: (_is_given, f"{name} belongs into custom_inputs (in OpenAI's clients: extra_body).")
         for name in ("thread_id", "checkpoint_id", "operation")
@@ -98,6 +102,8 @@ def read_request(body: Any) -> ResponsesRequest:
         body = body | {"input": []}
     if isinstance(body["input"], str):
         body = body | {"input": [{"role": "user", "content": body["input"]}]}
+    if not isinstance(body["input"], list):
+        raise InvalidRequest("input must be text or a list of items.", param="input")
     try:
         return ResponsesRequest(**body)
     except ValidationError as error:

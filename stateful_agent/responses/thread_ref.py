@@ -73,13 +73,15 @@ def thread_ref_of(request: ResponsesRequest) -> ThreadRef | None:
 
 
 def check_id(value: Any, name: str) -> str:
-    """Pass on an id that storage can hold: 1 to 255 characters, not blank, no NUL, no lone surrogate."""
+    """Pass on an id that storage and a path can hold: 1 to 255 characters, not blank, none of them for control."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be a string, not {type(value).__name__}.", param=name)
     if not 1 <= len(value) <= 255 or not value.strip():
         raise InvalidRequest(f"{name} must have 1 to 255 characters and not be blank.", param=name)
-    if "\0" in value or not is_unicode(value):
-        raise InvalidRequest(f"{name} holds a character that cannot be stored.", param=name)
+    if any(character < " " or character == "\x7f" for character in value) or not is_unicode(value):
+        raise InvalidRequest(f"{name} holds a character that cannot be stored, or none that is printed.", param=name)
+    if value in (".", ".."):
+        raise InvalidRequest(f"{name} must not be {value!r}: clients leave it out of a path.", param=name)
     return value
 
 

@@ -10,6 +10,9 @@ from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, Shutti
 from stateful_agent.responses.events import empty_response, error_event
 from stateful_agent.responses.types import Event
 
+ENDS = ("response.completed", "response.incomplete")
+"""The types of the last event of a turn that did not fail."""
+
 
 class Run:
     """A turn that is an attempt at a request, and its events. `execute` is to run in `task`."""
@@ -47,7 +50,7 @@ class Run:
         try:
             async for event in source:
                 self.events.append(event)
-                if event["type"] != "response.completed":
+                if event["type"] not in ENDS:
                     self._publish()
             self.status = "completed"
         except BaseException as error:

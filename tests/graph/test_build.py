@@ -29,6 +29,8 @@ def fails(name: str) -> str:
 
 
 class Model(GenericFakeChatModel):
+    disable_streaming: bool = True  # it cannot stream calls
+
     def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
         return self
 

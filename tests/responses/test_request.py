@@ -9,6 +9,7 @@ from stateful_agent.responses.request import read_request
 DEFAULTS = [
     # What clients send without being asked to.
     {"tools": [], "include": [], "instructions": "be brief"},  # openai-agents
+    {"tools": [{"type": "mcp", "server_label": "stateful-agent", "server_url": "http://here"}]},  # and with approvals
     {"tools": None, "tool_choice": "auto", "parallel_tool_calls": True, "text": {"format": {"type": "text"}}},
     {"include": ["reasoning.encrypted_content"], "text": {"verbosity": "low"}, "reasoning": {"effort": "minimal"}},
     {"stream_options": {"include_obfuscation": False}, "store": True, "background": False, "service_tier": "auto"},
@@ -35,6 +36,8 @@ MISLEADING = [
     {"thread_id": "t"},
     {"checkpoint_id": "c"},
     {"operation": "prune"},
+    {"extra_body": {"custom_inputs": {"thread_id": "t"}}},
+    {"tools": [{"type": "mcp", "server_label": "another"}]},
 ]
 MALFORMED = [
     {"temperature": 3},

@@ -68,6 +68,10 @@ def test_a_thread_id_may_begin_a_thread(fields: dict[str, Any]) -> None:
         {"custom_inputs": {"threadId": "t"}},
         {"custom_inputs": {"thread-id": "t"}},
         {"custom_inputs": {"thread_id": "t", "checkpoint": "c"}},
+        {"custom_inputs": {"thread_id": "."}},
+        {"custom_inputs": {"thread_id": ".."}},
+        {"custom_inputs": {"thread_id": "a\nb"}},
+        {"custom_inputs": {"thread_id": "a\x7fb"}},
     ],
     ids=str,
 )
