@@ -55,6 +55,26 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert servers(tmp_path) == []  # a script that ends takes its database along
 
 
+def test_asking_a_person(tmp_path: Path) -> None:
+    output = python("".join(snippets("docs/ask-a-person.md", "python")), tmp_path)
+    lines = output.splitlines()
+    assert lines[0] == "⏸ Book the flight to Oslo?"
+    assert lines[2:5] == ["Booked.", "Not booked: too expensive.", "2"]
+    assert lines[5] == 'search {"query": "weather in SF"}'
+    approved, _, edited = output.partition("⏸ Waiting for approval of search(")
+    assert "61°F" in approved
+    assert "77°F" in edited
+
+
+def test_approving_with_curl(logged_model: str, tmp_path: Path) -> None:
+    port = free_port()
+    script = "".join(snippets("docs/ask-a-person.md", "sh")).replace(ADDRESS, f"http://127.0.0.1:{port}")
+    with serving(logged_model, tmp_path, port, "--workers", "1", TOOLS_TO_APPROVE="search"):
+        done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, check=True)
+    assert "mcp_approval_request" in done.stdout
+    assert "61°F" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("page", "last"), [("docs/time-travel.md", "You said you are going to Oslo."), ("docs/requests.md", "completed")]
 )
