@@ -29,12 +29,13 @@ from stateful_agent.errors import AgentError, TooManySteps, is_refusal, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys
+from stateful_agent.graph.streaming import step_path, written_in
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.request import ResponsesRequest, read_request
 from stateful_agent.responses.thread_ref import ThreadRef
-from stateful_agent.responses.types import MODEL, CustomOutputs, Event, Interrupt
+from stateful_agent.responses.types import MODEL, CustomOutputs, Event, Interrupt, When
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
@@ -147,6 +148,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                     yield event
             except Exception as error:
                 raise typed(error) from error
+            for step in events.dropped:
+                self.store.streams.was_dropped(step_path(step))
             span.set_outputs(event["response"])
 
     async def _events_for(
@@ -278,14 +281,15 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         The keys of its output beside messages are added to `custom_outputs`.
         """
         config["recursion_limit"] = self.settings.max_steps
-        keys = output_keys(graph)
-        values: dict[str, Any] = {}
+        keys, streams = output_keys(graph), self.store.streams
+        state: dict[str, Any] = {}
+        whens: dict[str, When] = {}
         modes: list[StreamMode] = ["messages", "updates", "values"] if keys else ["messages", "updates"]
         chunks: Any = graph.astream(graph_input, config, context=context, stream_mode=modes)
         try:
             async for mode, chunk in chunks:
                 if mode == "values":
-                    values = chunk
+                    state = chunk
                     continue
                 # In `updates` a step has ended; if it was the last one, all of it is stored when the lease ends.
                 if events.has_held and (mode == "messages" or events.turn_goes_on):
@@ -295,8 +299,15 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                         yield event
                 if mode == "messages":
                     message, metadata = chunk
-                    for event in events.feed(message, metadata["langgraph_checkpoint_ns"]):
+                    namespace = metadata["langgraph_checkpoint_ns"]
+                    if namespace not in whens:
+                        whens[namespace] = streams.when(step_path(namespace))
+                    for event in events.feed(message, namespace, whens[namespace]):
                         yield event
+                elif mode == "updates":
+                    for messages in written_in(chunk):
+                        for event in events.written(messages):
+                            yield event
         except Exception as error:
             if saver and is_refusal(error):
                 saver.note_refusal()
@@ -305,10 +316,11 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             if saver is None:
                 raise TooManySteps() from error
             text = f"I stopped here: this has taken {self.settings.max_steps} steps, and I may take no more."
-            for event in events.feed(await end_turn(graph, saver, config, text), ""):
+            message = await end_turn(graph, saver, config, text)
+            for event in [*events.feed(message, ""), *events.written(message)]:
                 yield event
         if keys:
-            custom_outputs["state"] = as_json({key: values[key] for key in keys if key in values})
+            custom_outputs["state"] = as_json({key: state[key] for key in keys if key in state})
 
     # -- Life ------------------------------------------------------------------------------------------------------
 

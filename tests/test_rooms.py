@@ -17,7 +17,7 @@ ALLOWED = {
     "identity": {"errors", "responses"},
     "responses": {"errors"},
     "turn": {"errors", "responses"},
-    "graph": {"errors"},
+    "graph": {"errors", "responses"},
     "database": {"errors", "settings"},
     "checkpoints": BASE | {"responses", "graph", "database"},
     "time_travel": BASE | PURE | {"graph", "database", "checkpoints"},

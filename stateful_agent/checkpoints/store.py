@@ -17,6 +17,7 @@ from stateful_agent.database.migrations import Ledgers, tables_of
 from stateful_agent.database.pool import Database
 from stateful_agent.database.statements import migrations
 from stateful_agent.graph.build import CompiledGraph, check_graph
+from stateful_agent.graph.streaming import StepStreams
 from stateful_agent.settings import Settings
 
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledGraph
@@ -63,6 +64,11 @@ class CheckpointStore:
         compiled = graph.compile() if isinstance(graph, StateGraph) else graph
         check_graph(compiled)
         return compiled
+
+    @cached_property
+    def streams(self) -> StepStreams:
+        """When the words of each step of the graph are told."""
+        return StepStreams(self.graph)
 
     @cached_property
     def cipher(self) -> Cipher:

@@ -1,17 +1,25 @@
 """LangGraph's stream as a response of the OpenAI Responses API. Pure: no I/O, no clock of its own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    RemoveMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from stateful_agent.errors import AgentError
 from stateful_agent.responses.interrupts import approval_items, words
-from stateful_agent.responses.items import content_of, item_type
+from stateful_agent.responses.items import as_unicode, content_of, item_type, items_of, visible_text
 from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, incomplete_reason, run_of
 from stateful_agent.responses.output import Output
-from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Kind, Response, ToolItems, Usage
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item, Kind, Response, ToolItems, Usage, When
 
 MOST_METADATA = 16
 """Entries of a response's metadata, in OpenAI's API."""
@@ -36,6 +44,25 @@ def empty_response(response_id: str, created_at: int, model: str) -> Response:
         "tools": [],
         "top_p": None,
     }
+
+
+@dataclass
+class _KeptBack:
+    """A message, or the chunks of one, whose words are not told yet."""
+
+    step: str
+    when: When
+    messages: list[BaseMessage]
+
+
+@dataclass(frozen=True)
+class _Emitted:
+    """A message of the assistant's, and the numbers of its items."""
+
+    step: str
+    message_id: str | None
+    begin: int
+    end: int
 
 
 class ResponseEvents:
@@ -72,6 +99,16 @@ class ResponseEvents:
         """Whether a turn has more to do after its last message: a call needs its result, and a result an answer."""
         self._usage: UsageMetadata | None = None
         self._usage_complete = True
+        self._kept_back: dict[str, _KeptBack] = {}
+        """The messages whose words are not told yet, by their ids."""
+        self._written: dict[str | None, BaseMessage] = {}
+        """The messages that the graph's steps have written to `messages`, by their ids."""
+        self._knows_all_written = True
+        self._emitted: list[_Emitted] = []
+        self.dropped: list[str] = []
+        """The steps whose words were told and are not in the thread, as they turned out."""
+        self._begins_at = 0
+        """The number of the first item of the message that is open."""
         self._incomplete_reason: str | None = None
         """Why the last message is not whole, if it is not."""
         self.begin({})
@@ -90,10 +127,53 @@ class ResponseEvents:
         """Whether there are events that wait for `stored`."""
         return bool(self._output.held)
 
-    def feed(self, message: BaseMessage, step: str) -> list[Event]:
-        """The events to send when the graph's step of that name has made a message, or a chunk of one."""
-        self._add(message, step)
+    def feed(self, message: BaseMessage, step: str, when: When = "at once") -> list[Event]:
+        """The events to send when the graph's step of that name has made a message, or a chunk of one.
+
+        `when` is when its words are told: until they are known to stay, they are kept back.
+        """
+        follows = any(kept.when == "at the end" for kept in self._kept_back.values())
+        if not follows and (when == "at once" or isinstance(message, ToolMessage)):
+            self._add(message, step)
+        elif isinstance(message, AIMessage | ToolMessage):
+            key = message.id or f"{step} {len(self._kept_back)}"
+            self._kept_back.setdefault(key, _KeptBack(step, when, [])).messages.append(message)
         return self._output.ready()
+
+    def written(self, values: Any) -> list[Event]:
+        """The events to send when a step has written to the graph's `messages`.
+
+        The response holds what the thread holds.
+        """
+        try:
+            messages = convert_to_messages(values if isinstance(values, list) else [values])
+        except (NotImplementedError, ValueError, TypeError):  # in a form of the graph's own
+            self._knows_all_written = False
+            messages = []
+        for message in messages:
+            if isinstance(message, RemoveMessage):
+                self._written.pop(message.id, None)
+            else:
+                self._written[message.id] = message
+        for message in messages:
+            kept = self._kept_back.get(message.id or "")
+            if kept and kept.when == "after the step":
+                self._release(str(message.id))
+        return self._output.ready()
+
+    def _release(self, key: str) -> None:
+        """Emit a message that was kept back, as it is written, if it is."""
+        kept = self._kept_back.pop(key)
+        written = self._written.get(key)
+        if written is None and not self._knows_all_written:
+            for message in kept.messages:
+                self._add(message, kept.step)
+        elif written is not None:
+            self._add(written, kept.step)
+        else:
+            for message in kept.messages:
+                if isinstance(message, AIMessage):
+                    self._usage = add_usage(self._usage, message.usage_metadata)
 
     def stored(self) -> list[Event]:
         """The events to send when all that the graph has done so far is on disk."""
@@ -101,6 +181,8 @@ class ResponseEvents:
 
     def ask(self, interrupts: Sequence[Interrupt]) -> list[Event]:
         """The events to send when the graph waits for these, and all that it has done so far is on disk."""
+        for key in list(self._kept_back):
+            self._release(key)
         self._close_open()
         for interrupt in interrupts:
             for item in approval_items(interrupt, self._response["model"]):
@@ -112,6 +194,8 @@ class ResponseEvents:
 
     def complete(self, custom_outputs: CustomOutputs) -> list[Event]:
         """The last events, once all is on disk; `custom_outputs` goes with the final one and inside its response."""
+        for key in list(self._kept_back):
+            self._release(key)
         self._close_open()
         for call in self._calls.values():
             self._add_mcp_call(call, None)
@@ -121,7 +205,7 @@ class ResponseEvents:
         self._add_to_last_text(custom_outputs)
         events = self._output.stored()
         status, reason = ("incomplete", self._incomplete_reason) if self._incomplete_reason else ("completed", None)
-        self._response |= {"status": status, "output": self._output.items} | self._outputs(custom_outputs)
+        self._response |= {"status": status, "output": self._final_output()} | self._outputs(custom_outputs)
         self._response["incomplete_details"] = reason and {"reason": reason}
         if self._usage and self._usage_complete:
             self._response["usage"] = _usage(self._usage)
@@ -147,6 +231,7 @@ class ResponseEvents:
         stream = self._open
         if stream is None:
             stream = self._open = MessageStream(step)
+            self._begins_at = len(self._output.items)
         calls = getattr(message, "tool_call_chunks", message.tool_calls or message.invalid_tool_calls)
         if message.id != stream.id or message.usage_metadata or calls:  # most chunks have nothing but text
             stream.add(message)
@@ -188,6 +273,7 @@ class ResponseEvents:
         for kind, text in stream.after_calls:
             self._emit_text(stream, kind, text)
         self._output.end_text()
+        self._emitted.append(_Emitted(stream.step, stream.id, self._begins_at, len(self._output.items)))
         self.turn_goes_on = bool(stream.calls)
         self._incomplete_reason = stream.broken_off
         # Usage is complete or absent: a model call that reports none makes the sum meaningless.
@@ -238,6 +324,27 @@ class ResponseEvents:
         ids = {name: value for name, value in custom_outputs.items() if isinstance(value, str)}
         mirrored = list((dict(self._metadata) | ids).items())[:MOST_METADATA]
         return {"custom_outputs": custom_outputs, "metadata": dict(mirrored)}
+
+    def _final_output(self) -> list[Item]:
+        """The items of the response: what was emitted, but messages as the thread holds them, if it does."""
+        items = list(self._output.items)
+        if not (self._written and self._knows_all_written):
+            return items
+        texts = {visible_text(message) for message in self._written.values() if isinstance(message, AIMessage)}
+        for emitted in reversed(self._emitted):
+            own = items[emitted.begin : emitted.end]
+            parts = [part for item in own for part in item.get("content", ())]
+            text = "".join(part.get("text") or part.get("refusal", "") for part in parts)
+            written = self._written.get(emitted.message_id)
+            if written is None and text and text not in texts:
+                self.dropped.append(emitted.step)
+                del items[emitted.begin : emitted.end]
+            elif isinstance(written, AIMessage) and as_unicode(visible_text(written)) != text:
+                shown = self._tool_items == "function_call"
+                items[emitted.begin : emitted.end] = [
+                    item for item in items_of(written) if shown or item["type"] != "function_call"
+                ]
+        return items
 
     def _add_to_last_text(self, custom_outputs: CustomOutputs) -> None:
         """Add an empty delta to the last text: LangChain's ChatDatabricks sees `custom_outputs` nowhere else."""

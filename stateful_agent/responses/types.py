@@ -12,6 +12,9 @@ Kind: TypeAlias = Literal["reasoning", "output_text", "refusal"]
 ToolItems: TypeAlias = Literal["function_call", "mcp_call", "hidden"]
 """How an answer shows the calls of the agent's own tools."""
 
+When: TypeAlias = Literal["at once", "after the step", "at the end"]
+"""When a step's words are emitted: as they come; once the step has written them; or once the turn has ended."""
+
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
 
 

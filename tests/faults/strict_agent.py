@@ -30,6 +30,12 @@ class Refused(Exception):
     status_code = 400
 
 
+class BrokenOff(Exception):
+    """The provider fails amid its answer."""
+
+    status_code = 500
+
+
 def check(messages: Sequence[BaseMessage]) -> None:
     """Refuse two answers in a row, a call without its result, and a result without its call."""
     waiting: list[str] = []
@@ -86,7 +92,7 @@ class StrictModel(BaseChatModel):
         words = re.findall(r"\S+\s*", answer)
         for n, word in enumerate(words):
             if "break off" in asked and n == 2:
-                raise Refused("broken off")
+                raise BrokenOff("broken off")
             yield ChatGenerationChunk(message=AIMessageChunk(content=word))
             if "slowly" in asked:
                 await asyncio.sleep(2 / len(words))
