@@ -228,7 +228,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         """
         if plan.answers is not None:
             answers = await fork_to_answer(graph, saver, plan.answers, noted)
-            return config_at(saver.thread_id), Command(resume=answers)
+            return config_at(saver.thread_id), Command(resume=answers) if answers else None
         if plan.keeps_results:
             await fork_with_results(graph, saver, noted)
             return config_at(saver.thread_id), None

@@ -254,6 +254,8 @@ def plan_turn(
     if turn.is_replay:
         if base is None or not (checkpoint_id or next_nodes):
             raise NothingToResume(param="input")
+        if checkpoint_id and waiting and not is_breakpoint(waiting[0]):
+            return Plan(None, checkpoint_id, answers={})  # it asks again, and what was answered before stays
         return Plan(None, checkpoint_id, keeps_results=checkpoint_id is not None and has_results(base))
     if base is None:
         return Plan(list(resolve(turn, [])), None, state=turn.state)

@@ -19,7 +19,7 @@ def input_values(graph: CompiledGraph, given: Any, param: str = "custom_inputs.s
     Raises:
         InvalidRequest: there is no such key, or a value is not of its type.
     """
-    return _typed_values(given, _types(graph.builder.input_schema), param)
+    return _typed_values(given, _types(graph.builder.input_schema), param) if given != {} else {}
 
 
 def state_values(graph: CompiledGraph, given: Any, param: str = "values") -> dict[str, Any]:
@@ -42,22 +42,23 @@ def context_of(graph: CompiledGraph, asked: dict[str, Any], given: Any) -> Any:
     Raises:
         InvalidRequest: it is not of the graph's `context_schema`, or it would mislead not to heed what is asked.
     """
-    schema, param = graph.context_schema, "custom_inputs.context"
+    schema: Any = graph.context_schema
+    param = "custom_inputs.context"
     heeds = isinstance(schema, type) and issubclass(schema, ModelSettings)
     for name in ("instructions", "max_output_tokens"):
         if name in asked and not heeds:
             raise InvalidRequest(f"The graph of this agent takes no {name}: leave it out.", param=name)
-    if given is None and not heeds:
-        return None
+    if given is None:
+        return schema(**asked) if heeds else None
     if schema is None:
         raise InvalidRequest("The graph of this agent takes no context: leave it out.", param=param)
-    if given is not None and not isinstance(given, Mapping):
+    if not isinstance(given, Mapping):
         raise InvalidRequest("context must be an object.", param=param)
-    if heeds and (twice := sorted(ModelSettings.__dataclass_fields__.keys() & (given or {}).keys())):
+    if heeds and (twice := sorted(ModelSettings.__dataclass_fields__.keys() & given.keys())):
         raise InvalidRequest(f"{twice[0]} is a parameter of the request, not of its context.", param=param)
-    if unknown := sorted((given or {}).keys() - _types(schema).keys()):  # a dataclass would ignore it
+    if unknown := sorted(given.keys() - _types(schema).keys()):  # a dataclass would ignore it
         raise InvalidRequest(f"The graph takes no {unknown[0]!r} in its context.", param=param)
-    return _typed(schema, {**(asked if heeds else {}), **(given or {})}, param)
+    return _typed(schema, {**(asked if heeds else {}), **given}, param)
 
 
 def _typed_values(given: Any, types: Mapping[str, Any], param: str) -> dict[str, Any]:
