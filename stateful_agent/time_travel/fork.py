@@ -109,45 +109,66 @@ class _Fork:
         await self._copy_tasks(base, edited, before.tasks, after.tasks)
 
     async def _copy_tasks(
-        self, base: CheckpointTuple, fork: RunnableConfig, before: Collection[PregelTask], after: Collection[PregelTask]
+        self,
+        base: CheckpointTuple,
+        fork: RunnableConfig,
+        before: Collection[PregelTask],
+        after: Collection[PregelTask],
+        waiting: Collection[Interrupt] = (),
     ) -> None:
+        """Copy what tasks have written. `waiting` are the interrupts of a subgraph, as its parent has them."""
         new_tasks = {task.path: task for task in after}
         for old in before:
             if (new := new_tasks.get(old.path)) is None or new.name != old.name:  # an edit may have changed what is due
                 continue
             writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
             task = _Task(old, new, _namespace(base.config, old), _namespace(fork, new), writes)
-            if kept := await self._kept(task):
+            if kept := await self._kept(task, waiting):
                 self._saver.add_to_copy(fork, kept, new.id)
 
-    async def _kept(self, task: _Task) -> list[tuple[str, Any]]:
+    async def _kept(self, task: _Task, waiting: Collection[Interrupt]) -> list[tuple[str, Any]]:
         """What the copy of a task has written."""
         if not self._keeps_interrupts:
             has_result = any(channel == "messages" for channel, _ in task.output)
             return task.output if has_result and not task.interrupts else []
-        if task.output or not task.interrupts:
+        # A subgraph with a memory of its own may have gone on since. Where it waited its parent knows.
+        asked = [interrupt for interrupt in waiting if _answers_before(task, interrupt) is not None]
+        if not asked and (task.output or not task.interrupts):
             return task.output
-        await self._copy_subgraph(task)
-        count = len(task.answers)
-        for interrupt in task.interrupts:  # one that its subgraph asks is known from there, or stays
-            is_its_own = interrupt.id == interrupt_id(task.old_namespace, count)
-            new_id = interrupt_id(task.new_namespace, count) if is_its_own else interrupt.id
-            self.new_ids.setdefault(interrupt.id, new_id)
-        moved = [_with_id(interrupt, self.new_ids[interrupt.id]) for interrupt in task.interrupts]
-        return [(INTERRUPT, moved), *([(RESUME, task.answers)] if count else [])]
+        asked = asked or task.interrupts
+        await self._copy_subgraph(task, asked)
+        answers: list[Any] = []
+        for interrupt in asked:  # one that its subgraph asks is known from there
+            count = _answers_before(task, interrupt)
+            if interrupt.id not in self.new_ids and count is not None:
+                answers = task.answers[:count]
+                self.new_ids[interrupt.id] = interrupt_id(task.new_namespace, count)
+        moved = [_with_id(interrupt, self.new_ids.setdefault(interrupt.id, interrupt.id)) for interrupt in asked]
+        return [(INTERRUPT, moved), *([(RESUME, answers)] if answers else [])]
 
-    async def _copy_subgraph(self, task: _Task) -> None:
+    async def _copy_subgraph(self, task: _Task, waiting: Collection[Interrupt]) -> None:
         """Copy the checkpoint of a task's subgraph at which it waits, if it has one."""
         if not isinstance(task.old.state, dict):
             return
-        found = await self._saver.aget_tuple(config_at(self._saver.thread_id, namespace=task.old_namespace))
-        if found is None:
+        own_memory = "|".join(part.partition(":")[0] for part in task.old_namespace.split("|"))
+        for old, new in ((task.old_namespace, task.new_namespace), (own_memory, own_memory)):
+            found = await self._saver.aget_tuple(config_at(self._saver.thread_id, namespace=old))
+            if found is None:
+                continue
+            before = await self._graph.aget_state(found.config)
+            checkpoint_id, parent = found.checkpoint["id"], config_at(self._saver.thread_id, namespace=new)
+            if old == new:
+                checkpoint_id, parent = new_checkpoint_id(found.metadata.get("step", -1)), found.config
+            fork = self._saver.copy(parent, found, checkpoint_id, {})
+            after = await self._graph.aget_state(fork)
+            await self._copy_tasks(found, fork, before.tasks, after.tasks, waiting)
             return
-        before = await self._graph.aget_state(found.config)
-        parent = config_at(self._saver.thread_id, namespace=task.new_namespace)
-        fork = self._saver.copy(parent, found, found.checkpoint["id"], {})
-        after = await self._graph.aget_state(fork)
-        await self._copy_tasks(found, fork, before.tasks, after.tasks)
+
+
+def _answers_before(task: _Task, interrupt: Interrupt) -> int | None:
+    """How many answers a task had when it raised an interrupt; `None`: it is another's."""
+    counts = range(len(task.answers) + 1)
+    return next((n for n in counts if interrupt_id(task.old_namespace, n) == interrupt.id), None)
 
 
 def _namespace(config: RunnableConfig, task: PregelTask) -> str:

@@ -221,6 +221,37 @@ class TestSubgraphs:
         assert runs == ["before", "look"]
         assert agent.get_checkpoint_state("t", first)["messages"][-1]["content"][0]["text"] == "1 2"
 
+    def test_one_with_memory_of_its_own(self, make_agent: Make) -> None:
+        agent = make_agent(nested(checkpointer=True))
+        asked = turn(agent, "go")["custom_outputs"]["checkpoint_id"]
+        assert text_of(turn(agent, resume=1)) == "⏸ two?"
+        assert text_of(turn(agent, resume=2)) == "1 2"
+        assert text_of(turn(agent, resume="a", checkpoint_id=asked)) == "⏸ two?"
+        assert text_of(turn(agent, resume="b")) == "a b"
+
+    def test_one_that_a_step_calls(self, make_agent: Make) -> None:
+        async def ask(state: Trip) -> dict[str, Any]:
+            return {"messages": [AIMessage(f"{interrupt('one?')} {interrupt('two?')}")]}
+
+        inner = StateGraph(Trip)
+        inner.add_node("ask", ask)
+        inner.add_edge(START, "ask")
+        called = inner.compile()
+
+        async def call(state: Trip) -> dict[str, Any]:
+            result = await called.ainvoke({"messages": state["messages"], "ran": []})
+            return {"messages": result["messages"][-1:]}
+
+        outer = StateGraph(Trip)
+        outer.add_node("call", call)
+        outer.add_edge(START, "call")
+        agent = make_agent(outer)
+        asked = turn(agent, "go")["custom_outputs"]["checkpoint_id"]
+        assert text_of(turn(agent, resume=1)) == "⏸ two?"
+        assert text_of(turn(agent, resume=2)) == "1 2"
+        assert text_of(turn(agent, resume="a", checkpoint_id=asked)) == "⏸ two?"
+        assert text_of(turn(agent, resume="b")) == "a b"
+
     def test_another_process_answers(self, agent: Any, make_agent: Make) -> None:
         turn(agent, "go")
         agent.close()
