@@ -64,6 +64,7 @@ class TestKill9:
             for _ in range(3 + 2):  # calls, and results
                 stream.until("response.output_item.done")
         Stream(hasty.url, "after the end", "first").until("response.completed")
+        Stream(hasty.url, "asked", "call careful fast").until("response.completed")
         hasty.kill()
         killed_at = time.monotonic()
         assert patient.say("taken over", "second") == ["human: slowly first", "human: second"]
@@ -90,6 +91,13 @@ class TestKill9:
         results = received(answered(killed.ask("replayed amid tools", [])))[2:]
         assert results == ["tool: fast is done", "tool: slow is done", "tool: fast is done"]
         assert sorted(killed.tool_runs("replayed amid tools")) == ["fast", "fast", "slow", "slow"]
+
+    def test_between_a_question_and_its_answer(self, killed: Server) -> None:
+        [asked] = killed.travel("get_checkpoint_state", "asked")["interrupts"]
+        approval = {"type": "mcp_approval_response", "approval_request_id": f"mcpr_{asked['id']}_0", "approve": True}
+        results = received(answered(killed.ask("asked", [approval])))[2:]
+        assert results == ["tool: careful is done", "tool: fast is done"]
+        assert killed.tool_runs("asked") == ["fast"]
 
     def test_after_the_end(self, killed: Server) -> None:
         assert killed.say("after the end", "second") == ["human: first", "ai: Answer to first", "human: second"]
