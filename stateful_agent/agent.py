@@ -22,7 +22,8 @@ from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.langgraph_internals import next_nodes
-from stateful_agent.checkpoints.saver import TurnSaver, config_at, is_refused
+from stateful_agent.checkpoints.reader import config_at
+from stateful_agent.checkpoints.saver import TurnSaver, is_refused
 from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
 from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps, is_refusal, typed

@@ -6,7 +6,7 @@ Nothing else here imports a name that begins with an underscore, or rests on how
 from collections.abc import Sequence
 from typing import Any
 
-from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, INTERRUPT, RESUME
+from langgraph._internal._constants import ERROR, INTERRUPT, RESUME
 from langgraph._internal._serde import build_serde_allowlist
 from langgraph._internal._typing import MISSING
 from langgraph.checkpoint.base import Checkpoint
@@ -24,7 +24,7 @@ from stateful_agent.responses.thread_ref import is_unicode
 START = "__start__"
 """The step that takes a turn's input in."""
 
-__all__ = ["CONFIG_KEY_CHECKPOINTER", "CONTROL_WRITES", "INTERRUPT", "RESUME"]
+__all__ = ["CONTROL_WRITES", "ERROR", "INTERRUPT", "RESUME"]
 
 TypeName = tuple[str, ...]
 """A type as LangGraph's serializer names it: its module, and its name there."""

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -21,26 +20,25 @@ from langgraph.checkpoint.base import (
     copy_checkpoint,
     get_serializable_checkpoint_metadata,
 )
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.cipher import Metadata
 from stateful_agent.checkpoints.langgraph_internals import (
+    ERROR,
     INLINE,
     INTERRUPT,
     RESUME,
     advance_clock,
-    load_values,
-    load_writes,
     survives_in_json,
 )
 from stateful_agent.checkpoints.lease import Leases
-from stateful_agent.checkpoints.message_log import MESSAGE_LIST, ChannelKey, MessageCache, MessageLog, is_message_list
+from stateful_agent.checkpoints.message_log import MESSAGE_LIST, ChannelKey, MessageCache, is_message_list
+from stateful_agent.checkpoints.reader import CheckpointReader, config_at
 from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.checkpoints.summary import summarize
 from stateful_agent.checkpoints.write_batch import BatchWriter
 from stateful_agent.database.pool import Pool, fetch
-from stateful_agent.database.statements import functions, statements
+from stateful_agent.database.statements import statements
 from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, NotStorable, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.identity import User, owner_parameters
@@ -52,20 +50,18 @@ REFUSED, REFUSAL = "__refused__", "00000000-0000-0000-0000-000000000001"
 """The channel of the write that is stored beside a checkpoint which the model's provider refuses, and its task."""
 
 
-class TurnSaver(AsyncPostgresSaver):
+class TurnSaver(CheckpointReader):
     """Reads the checkpoint that a turn continues from once, and stores what the turn adds.
 
     What was handed over is on disk once `flush` returns; what could not be stored meanwhile is tried again there and
     when the lease ends.
     """
 
-    serde: Serializer
-
     def __init__(
         self, pool: Pool, leases: Leases, cache: MessageCache, serializer: Serializer, graph: CompiledGraph
     ) -> None:
         """`graph` shows what would run next from a checkpoint, which is stored beside it."""
-        super().__init__(pool, serde=serializer)
+        super().__init__(pool, cache, serializer)
         self.thread_id = ""
         self.base: CheckpointTuple | None = None
         """The checkpoint that the turn continues from; `None` on a new thread."""
@@ -76,14 +72,11 @@ class TurnSaver(AsyncPostgresSaver):
         self.keeps_writes = True
         """Whether what a step writes is stored beside the checkpoint that it follows, for when others do not finish.
         An edit's is not: whoever continues from that checkpoint would find it there."""
-        self._pool = pool
         self._leases = leases
-        self._cache = cache
         self._graph = graph
         self._is_loaded = False
         self._head = ""
         self._holder = uuid.uuid4()
-        self._messages = MessageLog(cache, serializer, "")
         self._writer: BatchWriter  # comes with the thread
         self._asked: set[str] = set()
         """The tasks that had asked something where the turn began."""
@@ -91,8 +84,6 @@ class TurnSaver(AsyncPostgresSaver):
         """The namespaces in which the turn has made checkpoints."""
         self._copies: dict[str, CheckpointTuple] = {}
         """The copies that the turn goes on from, by their namespaces, until it has added to them."""
-        self._answers: list[tuple[RunnableConfig, Sequence[tuple[str, Any]], str, str]] = []
-        """Writes that say how an interrupt was answered, or that a subgraph's waits, until the step's own are there."""
 
     # -- The thread ------------------------------------------------------------------------------------------------
 
@@ -300,20 +291,9 @@ class TurnSaver(AsyncPostgresSaver):
     ) -> None:
         if not self.keeps_writes:
             return
-        namespace, channels = config["configurable"]["checkpoint_ns"], {channel for channel, _ in writes}
-        self._copies.pop(namespace, None)
-        if channels <= {RESUME} or (namespace and channels <= {RESUME, INTERRUPT}):
-            # Alone on disk, after a crash, an answer would count for the next question as well.
-            self._answers.append((config, writes, task_id, task_path))
-            return
-        if self._answers and not namespace:
-            answers, self._answers = self._answers, []
-            for held in answers:
-                outermost = held[0]["configurable"]["checkpoint_ns"].partition("|")[0]
-                if held[2] == task_id or task_id in outermost or (outermost and ":" not in outermost):
-                    self._add_writes(*held)
-                else:
-                    self._answers.append(held)
+        self._copies.pop(config["configurable"]["checkpoint_ns"], None)
+        if any(channel == ERROR for channel, _ in writes):  # what it was answered does not count: it asks again
+            writes = [write for write in writes if write[0] != RESUME]
         self._add_writes(config, writes, task_id, task_path)
         self._writer.store_soon()
 
@@ -346,16 +326,6 @@ class TurnSaver(AsyncPostgresSaver):
         self.metadata = dict(base.metadata) if base else None
         return base
 
-    async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
-        values = {"checkpoint_ns": "", "checkpoint_id": None} | config["configurable"]
-        messages = self._open(values["thread_id"])
-        with self._changed_is_unreadable():
-            found = await fetch(self._pool, functions()["agent_read"].call, values | messages.known())
-        if not found:
-            return None
-        messages.learn(found[0]["thread_created_at"], found[0]["unknown"])
-        return self._tuple(found[0])
-
     def _has_own_memory(self, config: RunnableConfig) -> bool:
         """Whether it names the newest checkpoint of a subgraph that goes on from turn to turn, which the turn has not
         run yet. LangGraph takes the newest of the thread, which may be another branch's."""
@@ -369,21 +339,6 @@ class TurnSaver(AsyncPostgresSaver):
         values = self.base.config["configurable"] | {"namespace": namespace}
         found = await fetch(self._pool, HISTORY["find_on_branch"], values)
         return await self._read(config_at(self.thread_id, found[0]["checkpoint_id"], namespace)) if found else None
-
-    def _open(self, thread_id: str) -> MessageLog:
-        """The message log of the thread, which is the only one of this saver's from here on."""
-        if self._messages.thread_id != thread_id:
-            self.serde = self.serde.for_thread(thread_id)
-            self._messages = MessageLog(self._cache, self.serde, thread_id)
-        return self._messages
-
-    @contextmanager
-    def _changed_is_unreadable(self) -> Iterator[None]:
-        """What the database itself cannot read, somebody has changed."""
-        try:
-            yield
-        except psycopg.DataError:
-            raise self.serde.cipher.unreadable() from None
 
     def _is_inline(self, value: Any) -> bool:
         """Whether a value is kept in the checkpoint's own JSON."""
@@ -401,27 +356,6 @@ class TurnSaver(AsyncPostgresSaver):
             self._writer.batch.add_message(number, typed)
         return MESSAGE_LIST, blob
 
-    def _values(self, row: dict[str, Any]) -> dict[str, Any]:
-        namespace, blobs = row["checkpoint_ns"], row["channel_values"] or ()
-        lists = {channel.decode(): blob for channel, kind, blob in blobs if kind == MESSAGE_LIST.encode()}
-        others = [blob for blob in blobs if blob[0].decode() not in lists]
-        loaded = {channel: self._messages.load((namespace, channel), blob) for channel, blob in lists.items()}
-        return load_values(self, others) | loaded
-
-    def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
-        checkpoint = row["checkpoint"]
-        if any(value is not None for value in checkpoint["channel_values"].values()):
-            self.serde.cipher.check_plain()
-        checkpoint["channel_values"] = checkpoint["channel_values"] | self._values(row)
-        thread_id, namespace, parent = row["thread_id"], row["checkpoint_ns"], row["parent_checkpoint_id"]
-        return CheckpointTuple(
-            config_at(thread_id, row["checkpoint_id"], namespace),
-            checkpoint,
-            cast(CheckpointMetadata, self.serde.cipher.decrypt_metadata(row["metadata"])),
-            config_at(thread_id, parent, namespace) if parent else None,
-            load_writes(self, row["pending_writes"]),
-        )
-
 
 def is_refused(checkpoint: CheckpointTuple) -> bool:
     """Whether the model's provider refuses what the thread holds at a checkpoint."""
@@ -437,9 +371,3 @@ def _named(channel: str, value: Any) -> Iterator[None]:
         if channel == INTERRUPT:
             raise NotStorable(type(value[0].value).__name__, "An interrupt") from error
         raise NotStorable(error.kind, f"The state's {channel!r}") from error
-
-
-def config_at(thread_id: str, checkpoint_id: str | None = None, namespace: str = "") -> RunnableConfig:
-    """The LangGraph config that names a checkpoint of a thread, or its head."""
-    named = {"thread_id": thread_id, "checkpoint_ns": namespace}
-    return {"configurable": named | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}

@@ -20,7 +20,8 @@ from stateful_agent.checkpoints.langgraph_internals import (
     interrupt_id,
     new_checkpoint_id,
 )
-from stateful_agent.checkpoints.saver import TurnSaver, config_at
+from stateful_agent.checkpoints.reader import config_at
+from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.waiting import FORMER_IDS, former_ids
 from stateful_agent.graph.build import CompiledGraph
 

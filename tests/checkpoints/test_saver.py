@@ -13,7 +13,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from scripted import Scripted
 
 from stateful_agent.checkpoints.attempt import Attempt
-from stateful_agent.checkpoints.saver import config_at
+from stateful_agent.checkpoints.reader import config_at
 from stateful_agent.errors import ThreadDeleted
 from stateful_agent.graph.build import build_graph
 from stateful_agent.identity import ALL_USERS

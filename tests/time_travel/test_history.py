@@ -8,7 +8,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from agent import graph as default_graph
-from stateful_agent.checkpoints.saver import config_at
+from stateful_agent.checkpoints.reader import config_at
 from stateful_agent.graph.offline_model import OfflineModel
 from stateful_agent.graph.tools import current_time, search_tool
 

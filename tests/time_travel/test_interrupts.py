@@ -13,7 +13,7 @@ from paying import approval, batched, per_call, runs
 from walking import assistant, read_all, texts, user
 from well_formed import well_formed
 
-from stateful_agent.errors import InvalidRequest, ThreadNotFound
+from stateful_agent.errors import AgentError, InvalidRequest, ThreadNotFound
 
 Make = Any
 
@@ -85,6 +85,26 @@ class TestAsks:
         assert text_of(turn(agent)) == "⏸ one?"
         turn(agent, resume=1)
         assert text_of(turn(agent)) == "⏸ two?"
+
+    def test_a_step_that_fails_after_its_answer_asks_again(self, make_agent: Make) -> None:
+        failures = [ValueError("out of order")]
+
+        async def ask(state: Trip) -> dict[str, Any]:
+            answers = [interrupt("one?")]
+            if failures:
+                raise failures.pop()
+            return {"messages": [AIMessage(f"answered: {[*answers, interrupt('two?')]}")]}
+
+        graph = StateGraph(Trip)
+        graph.add_node("ask", ask)
+        graph.add_edge(START, "ask")
+        agent = make_agent(graph)
+        turn(agent, "Rome")
+        with pytest.raises(AgentError):
+            turn(agent, resume=1)
+        assert text_of(turn(agent)) == "⏸ one?"
+        assert text_of(turn(agent, resume=2)) == "⏸ two?"
+        assert text_of(turn(agent, resume=3)) == "answered: [2, 3]"
 
     def test_a_second_answer_is_a_second_branch(self, make_agent: Make) -> None:
         agent = make_agent(asking("Book it?"))
