@@ -59,7 +59,8 @@ def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
     return row[0]
 
 
-def servers(folder: Path) -> list[psutil.Process]:
-    """The processes of embedded servers in a folder."""
+def left_running(folder: Path) -> list[psutil.Process]:
+    """The processes of embedded servers in a folder that are still there when one that stops has ended."""
     found = psutil.process_iter(["cmdline"])
-    return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
+    servers = [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
+    return psutil.wait_procs(servers, timeout=2)[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import ROOT, free_port, serving
-from databases import servers
+from databases import left_running
 
 ADDRESS = "http://127.0.0.1:8000"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -52,7 +52,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     output = python("".join(snippets("docs/tutorial.md", "python")), tmp_path)
     assert output.count("You said you are going to Oslo.") == 2
     assert "61°F" in output
-    assert servers(tmp_path) == []  # a script that ends takes its database along
+    assert left_running(tmp_path) == []  # a script that ends takes its database along
 
 
 def test_asking_a_person(tmp_path: Path) -> None:

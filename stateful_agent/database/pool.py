@@ -214,6 +214,10 @@ async def _is_alone(pool: Pool) -> bool:
     """Whether no other agent is connected to this server, or it no longer answers anybody."""
     try:
         async with pool.connection(timeout=1) as connection:
-            return bool(await migrations.ask(connection, migrations.SETUP["count_other_agents"]) == 0)
+            for _ in range(5):  # the server takes a moment to forget an agent that has just hung up
+                if await migrations.ask(connection, migrations.SETUP["count_other_agents"]) == 0:
+                    return True
+                await asyncio.sleep(0.1)
+            return False
     except (psycopg.OperationalError, PoolTimeout):
         return True

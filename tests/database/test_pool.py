@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import say, text_of
-from databases import servers
+from databases import left_running
 from pydantic import SecretStr
 
 from stateful_agent.checkpoints.store import database_for
@@ -100,7 +100,7 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
         await second.close()
 
     asyncio.run(use())
-    assert servers(tmp_path) == []
+    assert left_running(tmp_path) == []
 
 
 @pytest.mark.parametrize("statement", ["SELECT 1", "SELECT pg_sleep(60)"])
