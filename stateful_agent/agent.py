@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 import mlflow
 from langchain_core.messages import RemoveMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphRecursionError
+from langgraph.errors import GraphRecursionError, is_invalid_resume
 from langgraph.types import Command, StreamMode
 from mlflow.entities import SpanType
 from mlflow.pyfunc import ResponsesAgent
@@ -312,6 +312,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         except Exception as error:
             if saver and is_refusal(error):
                 saver.note_refusal()
+            if saver and is_invalid_resume(error):
+                saver.withdraw_copy()
             if not isinstance(error, GraphRecursionError):
                 raise
             if saver is None:

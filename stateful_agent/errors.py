@@ -9,6 +9,7 @@ import re
 import uuid
 from typing import Any
 
+from langgraph.errors import is_invalid_resume
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     CANCELLED,
@@ -310,6 +311,8 @@ def _status_of(error: BaseException) -> Any:
 def _failure(error: Exception) -> AgentError:
     response, status = getattr(error, "response", None), _status_of(error)
     names = {kind.__name__ for kind in type(error).__mro__}
+    if is_invalid_resume(error):
+        return InvalidRequest(f"The answer is not what was asked for: {_faults(error)}.", param="custom_inputs.resume")
     if isinstance(error, TimeoutError) or any("Timeout" in name for name in names):
         return ModelTimedOut(_provider_message(error))
     if status == 429:
@@ -326,6 +329,12 @@ def _failure(error: Exception) -> AgentError:
     if names & {"APIConnectionError", "TransportError", "ConnectionError"}:
         return ModelFailed(f"The model provider cannot be reached. The log has the cause, under error {error_id}.")
     return AgentError(f"The agent failed. Its log has the cause, under error {error_id}.")
+
+
+def _faults(error: Any) -> str:
+    """What pydantic finds wrong in a value, and where in it."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".removeprefix(": ") for fault in faults)
 
 
 SECRETS = re.compile(

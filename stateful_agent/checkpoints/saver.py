@@ -20,6 +20,7 @@ from langgraph.checkpoint.base import (
     copy_checkpoint,
     get_serializable_checkpoint_metadata,
 )
+from langgraph.errors import is_invalid_resume
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.cipher import Metadata
@@ -36,7 +37,7 @@ from stateful_agent.checkpoints.message_log import MESSAGE_LIST, ChannelKey, Mes
 from stateful_agent.checkpoints.reader import CheckpointReader, config_at
 from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.checkpoints.summary import summarize
-from stateful_agent.checkpoints.write_batch import BatchWriter
+from stateful_agent.checkpoints.write_batch import BatchWriter, WriteBatch
 from stateful_agent.database.pool import Pool, fetch
 from stateful_agent.database.statements import statements
 from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, NotStorable, ThreadNotFound
@@ -130,6 +131,12 @@ class TurnSaver(CheckpointReader):
         at = self.last_checkpoint_id or (self.base and self.base.checkpoint["id"])
         if at:
             self._add_writes(config_at(self.thread_id, at), [(REFUSED, True)], REFUSAL, "", stays=True)
+
+    def withdraw_copy(self) -> None:
+        """Take back the copy that the turn goes on from, unless it is stored already or the turn has added to it."""
+        if "" in self._copies and ("", self.last_checkpoint_id) in self._writer.batch.checkpoints:
+            self._writer.batch = WriteBatch()
+            self.last_checkpoint_id = None
 
     async def flush(self) -> None:
         """Wait until all that was handed over is on disk. Raises what `BatchWriter.flush` does."""
@@ -289,7 +296,7 @@ class TurnSaver(CheckpointReader):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        if not self.keeps_writes:
+        if not self.keeps_writes or any(_is_invalid_answer(channel, value) for channel, value in writes):
             return
         self._copies.pop(config["configurable"]["checkpoint_ns"], None)
         if any(channel == ERROR for channel, _ in writes):  # what it was answered does not count: it asks again
@@ -360,6 +367,11 @@ class TurnSaver(CheckpointReader):
 def is_refused(checkpoint: CheckpointTuple) -> bool:
     """Whether the model's provider refuses what the thread holds at a checkpoint."""
     return any(channel == REFUSED for _, channel, _ in checkpoint.pending_writes or ())
+
+
+def _is_invalid_answer(channel: str, value: Any) -> bool:
+    """Whether a task failed for its answer, which is as if it had not been answered."""
+    return channel == ERROR and is_invalid_resume(value)
 
 
 @contextmanager

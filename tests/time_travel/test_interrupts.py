@@ -442,3 +442,17 @@ class TestRefusals:
     def test_a_thread_that_is_not_there(self, agent: Any) -> None:
         with pytest.raises(ThreadNotFound):
             turn(agent, resume=1)
+
+    @pytest.mark.parametrize(
+        ("edited", "fault"),
+        [({"name": "pay", "args": {"amount": "a lot"}}, "amount"), ({"name": "look_up", "args": {}}, "name")],
+    )
+    def test_an_edit_that_does_not_fit_the_tool(self, make_agent: Make, edited: Any, fault: str) -> None:
+        agent = make_agent(per_call())
+        turn(agent, "Pay!")
+        before = read_all(agent)
+        with pytest.raises(InvalidRequest, match=fault) as refused:
+            turn(agent, resume={"type": "edit", "edited_action": edited})
+        assert refused.value.param == "custom_inputs.resume"
+        assert read_all(agent) == before
+        assert "paid 5" in text_of(turn(agent, resume={"type": "approve"}))
