@@ -21,7 +21,7 @@ async def interrupts_at(graph: CompiledGraph, checkpoint: CheckpointTuple) -> li
     A breakpoint of the graph (`interrupt_before`, `interrupt_after`) is one without a value, by the name of the
     step that it stops.
     """
-    if not any(channel == INTERRUPT for _, channel, _ in checkpoint.pending_writes or ()):
+    if not is_asking(checkpoint):
         metadata: dict[str, Any] = dict(checkpoint.metadata)
         return breakpoints(graph, metadata.get("nodes") or (), metadata.get("next_nodes") or ())
     snapshot = await graph.aget_state(checkpoint.config)
@@ -31,6 +31,11 @@ async def interrupts_at(graph: CompiledGraph, checkpoint: CheckpointTuple) -> li
         if task.result is None  # else it was answered
         for interrupt in task.interrupts
     ]
+
+
+def is_asking(checkpoint: CheckpointTuple) -> bool:
+    """Whether a task of a checkpoint has raised an interrupt, answered or not."""
+    return any(channel == INTERRUPT for _, channel, _ in checkpoint.pending_writes or ())
 
 
 def former_ids(checkpoint: CheckpointTuple) -> dict[str, str]:

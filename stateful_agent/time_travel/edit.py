@@ -11,6 +11,7 @@ from langgraph.errors import InvalidUpdateError
 
 from stateful_agent.checkpoints.langgraph_internals import START, next_nodes
 from stateful_agent.checkpoints.saver import TurnSaver
+from stateful_agent.checkpoints.waiting import is_asking
 from stateful_agent.errors import InvalidRequest, TooManySteps
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.responses.messages import check_pairs, to_items, unanswered_calls
@@ -41,8 +42,11 @@ async def edit(
         await copy_checkpoint(graph, saver)
         return await _edited(saver, base)
     messages = messages_at(base)
+    keeps_waiting = as_node is None and _keeps_waiting(base, messages, new_messages, remove)
     pending = [
-        message for message in pending_messages(base) if not _is_outdated(message, messages, new_messages, remove)
+        message
+        for message in pending_messages(base)
+        if not (keeps_waiting or _is_outdated(message, messages, new_messages, remove))
     ]
     edited = apply_edit([*messages, *pending], new_messages, remove)
     changes_messages = to_items(edited) != to_items(messages)
@@ -59,7 +63,7 @@ async def edit(
         pending_input = base.checkpoint["channel_values"].get(START)
         others = pending_input if isinstance(pending_input, dict) else {}
         values = {name: value for name, value in others.items() if name != "messages"} | values
-    if as_node is None and (changes_messages or START in pending_steps):
+    if as_node is None and ((changes_messages and not keeps_waiting) or START in pending_steps):
         as_node = node_to_edit_as(graph, edited, pending_steps, waits_for_tools=bool(unanswered_calls(messages)))
         as_node = as_node or cast(dict[str, Any], base.metadata).get("as_node")
     elif as_node is not None and (not isinstance(as_node, str) or as_node not in graph.nodes):
@@ -70,7 +74,7 @@ async def edit(
         edit_ = await graph.aupdate_state(_as_node_config(as_node, base.config), update_values, as_node=as_node)
     except InvalidUpdateError as error:
         raise InvalidRequest("Name with as_node the step in whose name to edit.", param="as_node") from error
-    if not changes_messages:  # else what is asked may not be what was asked any more: a replay asks again
+    if keeps_waiting or not changes_messages:
         await keep_waiting(graph, saver, edit_)
     return await _edited(saver, base)
 
@@ -112,6 +116,19 @@ async def end_turn(graph: CompiledGraph, saver: TurnSaver, config: RunnableConfi
 def _as_node_config(as_node: str | None, config: RunnableConfig) -> RunnableConfig:
     """The config of an update that stores in whose name it was: LangGraph does not, and an edit of it needs that."""
     return {**config, "metadata": {**config.get("metadata", {}), "as_node": as_node}} if as_node else config
+
+
+def _keeps_waiting(
+    base: CheckpointTuple, messages: Sequence[AnyMessage], new_messages: Sequence[AnyMessage], remove: Sequence[str]
+) -> bool:
+    """Whether somebody is asked at a checkpoint, and still about the same.
+
+    What is asked is about the last message: the calls to approve are in it. Where that is edited, or another follows
+    it, a turn without input asks again.
+    """
+    last = {message.id for message in [*messages[-1:], *pending_messages(base)]}
+    changed = {*remove, *(message.id for message in new_messages)}
+    return is_asking(base) and not changed & {*last, None}
 
 
 def _is_outdated(

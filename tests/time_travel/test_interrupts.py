@@ -403,6 +403,40 @@ class TestApprovals:
         assert events[-1]["response"]["custom_outputs"]["interrupts"]
 
 
+class TestEdits:
+    """An edit of a checkpoint that waits goes on waiting, as long as what is asked about is the same."""
+
+    @staticmethod
+    def edit(agent: Any, old: str, new: str) -> None:
+        """Put other words into the user's mouth at the head of the thread."""
+        state = agent.get_checkpoint_state("t")
+        [said] = [item for item in state["messages"] if item.get("content", [{}])[0].get("text") == old]
+        agent.update_checkpoint_state("t", state["checkpoint_id"], [user(new) | {"id": said["id"]}])
+
+    @pytest.mark.parametrize("graph", [batched, per_call])
+    def test_of_what_was_said_before(self, make_agent: Make, graph: Any) -> None:
+        runs.clear()
+        agent = make_agent(graph())
+        turn(agent, "Pay!")
+        asked = agent.get_checkpoint_state("t")["interrupts"]
+        self.edit(agent, "Pay!", "Pay, please!")
+        [waiting] = agent.get_checkpoint_state("t")["interrupts"]
+        assert waiting["value"] == asked[0]["value"]
+        decision = {"type": "approve"}
+        assert "paid 5" in text_of(turn(agent, resume={"decisions": [decision]} if graph is batched else decision))
+        assert texts(agent)[0] == "Pay, please!"
+        assert sorted(runs) == ["look up it", "pay 5"]
+
+    def test_of_what_is_asked_about(self, make_agent: Make) -> None:
+        agent = make_agent(asking("Book it?"))
+        turn(agent, "Rome")
+        self.edit(agent, "Rome", "Oslo")
+        with pytest.raises(InvalidRequest, match="Nothing waits"):
+            turn(agent, resume="yes")
+        assert text_of(turn(agent)) == "⏸ Book it?"
+        assert text_of(turn(agent, resume="yes")) == "answered: ['yes']"
+
+
 class TestRefusals:
     @pytest.fixture
     def agent(self, make_agent: Make) -> Any:
