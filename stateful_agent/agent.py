@@ -147,6 +147,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             try:
                 async for event in self._events_for(request, attempt, events):
                     yield event
+            except AgentError:
+                raise
             except Exception as error:
                 raise typed(error) from error
             for step in events.dropped:
@@ -213,7 +215,10 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                     for event in events.ask(waiting):
                         yield event
         except Exception as error:
-            raise typed(error, is_stored=saver.last_checkpoint_id is not None) from error
+            failure = typed(error, is_stored=saver.last_checkpoint_id is not None)
+            if failure is error:
+                raise
+            raise failure from error
         # 6. Finish: all is on disk, and the thread is free.
         custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
         for event in events.complete(custom_outputs):

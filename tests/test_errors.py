@@ -1,9 +1,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from conftest import say
 from langchain_core.messages import BaseMessage
+from psycopg_pool import PoolTimeout
 from scripted import Scripted
 
 from stateful_agent import errors
@@ -71,6 +73,7 @@ class TestBadInput:
         with pytest.raises(errors.StorageUnavailable) as caught:
             say(agent, "hello")
         assert "pa55word" not in str(caught.value)
+        assert isinstance(caught.value.__cause__, psycopg.OperationalError | PoolTimeout)  # and not itself
 
     @pytest.mark.parametrize(
         ("method", "args", "error"),

@@ -117,8 +117,10 @@ def explanation(error: BaseException, model: Path, hidden: dict[str, str]) -> st
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it came from, the last one first."""
-    while error:
+    """An error and those that it came from, the last one first. One may have been raised from itself."""
+    seen: list[BaseException] = []
+    while error and error not in seen:
+        seen.append(error)
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 

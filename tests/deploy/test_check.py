@@ -99,6 +99,7 @@ def test_the_check_leaves_the_model_as_it_is(model: Path) -> None:
         ("import my_package.more", r"^my_package.more is not in the model \(my_package/helpers.py, line 1\)"),
         ("import hypothesis", "^hypothesis is not among the model's requirements: add hypothesis"),
         ("raise KeyError('MY_KEY')", r"KeyError: 'MY_KEY' \(my_package/helpers.py, line 1\)"),
+        ("e = KeyError('MY_KEY')\nraise e from e", r"KeyError: 'MY_KEY' \(my_package/helpers.py, line 2\)"),
         ("x = = 3", r"^The model does not answer: SyntaxError: invalid syntax \(helpers.py, line 1\)"),
     ],
 )
