@@ -141,6 +141,8 @@ def answers_to(
 def _decided(by_any_id: Mapping[str, Interrupt], approvals: Sequence[Approval]) -> dict[str, Any]:
     """The approvals in the form that the middleware reads, by the interrupts' ids."""
     given = {approval.request_id: approval for approval in approvals}
+    if len(given) < len(approvals):
+        raise InvalidRequest("An approval is given twice.", param="input")
     answers: dict[str, Any] = {}
     for any_id, interrupt in by_any_id.items():
         request_ids = [_request_id(any_id, n) for n in range(len(calls_to_approve(interrupt)))]

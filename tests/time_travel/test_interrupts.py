@@ -374,6 +374,7 @@ class TestApprovals:
         ("items", "reason"),
         [
             ([approval("mcpr_x_0", True)], "No approval 'mcpr_x_0'"),
+            ([approval("mcpr_x_0", True), approval("mcpr_x_0", False)], "given twice"),
             ([user("hello"), approval("mcpr_x_0", True)], "without other input"),
             ([{"type": "mcp_approval_response", "approval_request_id": "x"}], "approve must be"),
             ([{"type": "mcp_approval_response", "approve": True}], "approval_request_id must be"),
