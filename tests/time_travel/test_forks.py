@@ -112,7 +112,7 @@ class TestContinuingFrom:
         assert checked_out["output"] == []
         assert received == []
         assert texts(agent) == ["one", "yes "]
-        say(agent, "three", thread_id="t")
+        say(agent, "three", **checked_out["custom_outputs"])  # they can be sent back as they are
         assert texts(agent) == ["one", "yes ", "three", "yes "]
         branches.check()
 
