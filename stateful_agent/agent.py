@@ -35,8 +35,9 @@ from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.request import ResponsesRequest, read_request
+from stateful_agent.responses.response import response_to
 from stateful_agent.responses.thread_ref import ThreadRef
-from stateful_agent.responses.types import MODEL, CustomOutputs, Event, Interrupt, When
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, When
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
@@ -137,12 +138,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             request = read_request(body)
             span.set_inputs(request.model_dump(exclude_none=True))
             events = ResponseEvents(
-                attempt.response_id,
-                int(time.time()),
-                MODEL,
+                response_to(request, attempt.response_id, int(time.time())),
                 tool_items=tool_items_in(request, self.settings.tool_items, for_mlflow=for_mlflow),
-                metadata=request.metadata,
-                previous_response_id=request.previous_response_id,
             )
             try:
                 async for event in self._events_for(request, attempt, events):
@@ -166,7 +163,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             result = await view.aoperate(name, arguments)
             outputs: CustomOutputs = {"thread_id": arguments["thread_id"]} if "thread_id" in arguments else {}
             outputs["result"] = result
-            for event in events.complete(outputs):
+            for event in events.complete(outputs, int(time.time())):
                 yield event
             return
         turn = accept(request, attempt.new_thread_id(), max_input_bytes=self.settings.max_input_bytes)
@@ -221,7 +218,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             raise failure from error
         # 6. Finish: all is on disk, and the thread is free.
         custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
-        for event in events.complete(custom_outputs):
+        for event in events.complete(custom_outputs, int(time.time())):
             yield event
 
     async def _start(
@@ -269,7 +266,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         outputs: CustomOutputs = {}
         async for event in self._run(graph.copy({"checkpointer": None}), graph_input, {}, context, events, outputs):
             yield event
-        for event in events.complete(outputs):
+        for event in events.complete(outputs, int(time.time())):
             yield event
 
     async def _run(

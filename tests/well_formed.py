@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlflow.types.responses import ResponsesAgentResponse, ResponsesAgentStreamEvent
+from open_responses import check_event
 
 from stateful_agent.responses.types import Event
 
@@ -27,6 +28,7 @@ def well_formed(events: list[Event], *, mlflow: bool = True) -> None:
     for number, event in enumerate(events):
         kind = event["type"]
         assert event["sequence_number"] == number
+        check_event(event)
         if mlflow:
             ResponsesAgentStreamEvent(**event)
         if kind == "response.output_item.added":

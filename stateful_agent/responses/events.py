@@ -1,6 +1,6 @@
 """LangGraph's stream as a response of the OpenAI Responses API. Pure: no I/O, no clock of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,27 +23,6 @@ from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item
 
 MOST_METADATA = 16
 """Entries of a response's metadata, in OpenAI's API."""
-
-
-def empty_response(response_id: str, created_at: int, model: str) -> Response:
-    """A response without output yet, with all that the types of OpenAI's clients require."""
-    return {
-        "id": response_id,
-        "object": "response",
-        "created_at": created_at,
-        "model": model,
-        "status": "in_progress",
-        "error": None,
-        "incomplete_details": None,
-        "instructions": None,
-        "output": [],
-        "parallel_tool_calls": True,
-        "previous_response_id": None,
-        "temperature": None,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": None,
-    }
 
 
 @dataclass
@@ -73,25 +52,20 @@ class ResponseEvents:
 
     def __init__(
         self,
-        response_id: str,
-        created_at: int,
-        model: str,
+        response: Response,
         *,
         tool_items: ToolItems = "function_call",
-        metadata: Mapping[str, str] | None = None,
-        previous_response_id: str | None = None,
     ) -> None:
-        """`created_at` is in seconds since the epoch; `model` is the name that clients are shown.
+        """`response` is the response object as it begins.
 
         `tool_items` is how the agent's tool calls are shown: as function calls and their outputs; as calls that the
         server has made itself (`mcp_call`); or not at all.
         """
-        self.id = response_id
-        self._response = empty_response(response_id, created_at, model)
-        self._response["previous_response_id"] = previous_response_id
+        self.id = str(response["id"])
+        self._response = response
         self._tool_items = tool_items
-        self._metadata = metadata or {}
-        self._output = Output(response_id)
+        self._metadata = dict(response["metadata"])
+        self._output = Output(self.id)
         self._open: MessageStream | None = None
         self._waiting: dict[tuple[str, str | None], list[BaseMessage]] = {}
         self._calls: dict[str, Call] = {}
@@ -192,8 +166,9 @@ class ResponseEvents:
             self._output.end_text()
         return self._output.stored()
 
-    def complete(self, custom_outputs: CustomOutputs) -> list[Event]:
-        """The last events, once all is on disk; `custom_outputs` goes with the final one and inside its response."""
+    def complete(self, custom_outputs: CustomOutputs, completed_at: int) -> list[Event]:
+        """The last events, once all is on disk, at that second since the epoch; `custom_outputs` goes with the final
+        one and inside its response."""
         for key in list(self._kept_back):
             self._release(key)
         self._close_open()
@@ -207,6 +182,7 @@ class ResponseEvents:
         status, reason = ("incomplete", self._incomplete_reason) if self._incomplete_reason else ("completed", None)
         self._response |= {"status": status, "output": self._final_output()} | self._outputs(custom_outputs)
         self._response["incomplete_details"] = reason and {"reason": reason}
+        self._response["completed_at"] = None if reason else completed_at
         if self._usage and self._usage_complete:
             self._response["usage"] = _usage(self._usage)
         self._output.send({"type": f"response.{status}", "response": self._response, "custom_outputs": custom_outputs})
@@ -322,7 +298,7 @@ class ResponseEvents:
     def _outputs(self, custom_outputs: CustomOutputs) -> dict[str, Any]:
         """`custom_outputs`, and what of them is text beside the caller's own metadata, as far as there is room."""
         ids = {name: value for name, value in custom_outputs.items() if isinstance(value, str)}
-        mirrored = list((dict(self._metadata) | ids).items())[:MOST_METADATA]
+        mirrored = list((self._metadata | ids).items())[:MOST_METADATA]
         return {"custom_outputs": custom_outputs, "metadata": dict(mirrored)}
 
     def _final_output(self) -> list[Item]:
@@ -352,7 +328,8 @@ class ResponseEvents:
         ends = [n for n, event in enumerate(held) if event["type"] == "response.output_text.done"]
         if ends and custom_outputs:
             about = {name: held[ends[-1]][name] for name in ("item_id", "output_index", "content_index")}
-            delta = {"type": "response.output_text.delta", **about, "delta": "", "custom_outputs": custom_outputs}
+            delta = {"type": "response.output_text.delta", **about, "delta": "", "logprobs": []}
+            delta["custom_outputs"] = custom_outputs
             held.insert(ends[-1], delta)
 
 
@@ -364,9 +341,13 @@ def error_event(error: AgentError, sequence_number: int) -> Event:
 
 
 def _usage(usage: UsageMetadata) -> Usage:
+    cached = usage.get("input_token_details", {})
     return {
         "input_tokens": usage["input_tokens"],
-        "input_tokens_details": {"cached_tokens": usage.get("input_token_details", {}).get("cache_read", 0)},
+        "input_tokens_details": {
+            "cached_tokens": cached.get("cache_read", 0),
+            "cache_write_tokens": cached.get("cache_creation", 0),
+        },
         "output_tokens": usage["output_tokens"],
         "output_tokens_details": {"reasoning_tokens": usage.get("output_token_details", {}).get("reasoning", 0)},
         "total_tokens": usage["total_tokens"],

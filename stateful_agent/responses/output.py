@@ -56,7 +56,7 @@ class Output:
         self._added(cast(Item, item | empty))
         about = {"item_id": item["id"], "output_index": len(self.items), index: 0}
         self.send({"type": f"{part_event}.added", **about, "part": part(kind, "")})
-        self._kind, self._delta = kind, {"type": f"{text_event}.delta", **about}
+        self._kind, self._delta = kind, {"type": f"{text_event}.delta", **about, **_logprobs(kind)}
 
     def add_text(self, text: str) -> None:
         """Add to the text that is open."""
@@ -73,7 +73,7 @@ class Output:
         text = "".join(self._text)
         about = {name: self._delta[name] for name in ("item_id", "output_index", index)}
         holds = self._kind != "reasoning"
-        self.send({"type": f"{text_event}.done", **about, field: text}, holds=holds)
+        self.send({"type": f"{text_event}.done", **about, field: text, **_logprobs(self._kind)}, holds=holds)
         self.send({"type": f"{part_event}.done", **about, "part": part(self._kind, text)}, holds=holds)
         self._done(text_item(about["item_id"], self._kind, text), holds=holds)
         self._kind = None
@@ -95,7 +95,7 @@ class Output:
 
     def end_call(self, item_id: str, call_id: str, name: str, arguments: str, *, is_complete: bool) -> None:
         """Close the call that is open."""
-        self._arguments_done("function_call", item_id, arguments)
+        self._arguments_done("function_call", item_id, arguments, name=name)
         self._done(call_item(item_id, call_id, name, arguments, "completed" if is_complete else "incomplete"))
 
     def add_result(self, result: ToolMessage) -> None:
@@ -122,8 +122,8 @@ class Output:
             self.send({"type": f"response.mcp_call.{item['status']}", **about})
         self._done(item)
 
-    def _arguments_done(self, item_type: str, item_id: str, arguments: str) -> None:
-        about = {"item_id": item_id, "output_index": len(self.items)}
+    def _arguments_done(self, item_type: str, item_id: str, arguments: str, **more: str) -> None:
+        about = {"item_id": item_id, "output_index": len(self.items), **more}
         self.send({"type": f"response.{item_type}_arguments.done", **about, "arguments": arguments}, holds=True)
 
     # -- Events ----------------------------------------------------------------------------------------------------
@@ -171,3 +171,8 @@ class Output:
             unique = f"{wanted}-{len(self._ids)}"
         self._ids.add(unique)
         return unique
+
+
+def _logprobs(kind: Kind) -> Event:
+    """The probabilities of a text's tokens, which are not known here."""
+    return {"logprobs": []} if kind == "output_text" else {}

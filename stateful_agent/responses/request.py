@@ -31,9 +31,14 @@ class ResponsesRequest(ResponsesAgentRequest):
     store: StrictBool | None = None
     stream: StrictBool | None = None
     background: StrictBool | None = None
-    reasoning: Any = None
-    tools: Any = None
+    reasoning: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: StrictBool | None = None
+    truncation: Any = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
 
 def _has_format(text: Any) -> bool:

@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of, typed
-from stateful_agent.responses.events import empty_response, error_event
-from stateful_agent.responses.types import Event
+from stateful_agent.responses.events import error_event
+from stateful_agent.responses.types import Event, Response
 
 ENDS = ("response.completed", "response.incomplete")
 """The types of the last event of a turn that did not fail."""
@@ -120,11 +119,10 @@ class Run:
         news.set()
 
 
-def response_from(response_id: str, thread_id: str, created_at: datetime, status: str, events: list[Event]) -> Event:
-    """The response that these are the events of, so far."""
+def response_from(begun: Response, thread_id: str, status: str, events: list[Event]) -> Response:
+    """The response that these are the events of, so far; `begun` is what it began as, if there is no event yet."""
     thread = {"thread_id": thread_id}
-    response = empty_response(response_id, int(created_at.timestamp()), "stateful-agent")
-    response |= {"status": status, "custom_outputs": thread, "metadata": thread}
+    response = begun | {"status": status, "custom_outputs": thread, "metadata": begun["metadata"] | thread}
     output = []
     for event in events:
         response |= event.get("response", {})

@@ -1,9 +1,9 @@
 """The runs of an agent: what answers a request, at once or later, in this process or another."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 
 from stateful_agent.agent import LangGraphResponsesAgent
@@ -21,6 +21,7 @@ from stateful_agent.errors import (
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.request import ResponsesRequest
+from stateful_agent.responses.response import empty_response, response_to
 from stateful_agent.responses.types import Event
 from stateful_agent.runs.event_log import HEARTBEAT_SECONDS, EventLog, StoredRun
 from stateful_agent.runs.run import Run, response_from
@@ -93,7 +94,8 @@ class Runs:
             raise run.error
         run.is_promised, run.is_delivered = True, not await has_left()
         status = "in_progress" if attempt.is_begun else "queued"
-        return response_from(attempt.response_id, attempt.thread_id, datetime.now(), status, [])
+        begun = response_to(request, attempt.response_id, int(time.time()))
+        return response_from(begun, attempt.thread_id, status, [])
 
     def check_background(self, request: ResponsesRequest) -> None:
         """Make sure that the response to a request can be had later.
@@ -157,7 +159,8 @@ class Runs:
         if stored.is_lost and response_id not in self._log.running:
             events = [*events, error_event(_why_lost(stored), len(events))]
         status = stored.status or ("queued" if stored.waits else "in_progress")
-        return response_from(response_id, stored.thread_id, stored.began_at, status, events)
+        begun = empty_response(response_id, int(stored.began_at.timestamp()))
+        return response_from(begun, stored.thread_id, status, events)
 
     async def follow(self, response_id: str, user: User | None, after: int = -1) -> AsyncIterator[list[Event]]:
         """Its events after the one of that sequence number, to the last one, whichever process it runs in.

@@ -82,7 +82,7 @@ def turn_routes(runs: Runs) -> APIRouter:
             return JSONResponse(await answer(asked, attempt, user, request.is_disconnected))
         batches = runs.stream(asked, attempt, user, request.is_disconnected)
         first = await anext(batches)  # whatever fails before it has a status of its own
-        return event_stream(first, batches)
+        return event_stream(first, batches, data_only=request.url.path.endswith("/invocations"))
 
     for path in (*TURN_PATHS, "/serving-endpoints/{name}/invocations"):
         router.add_api_route(

@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import ROOT, free_port, http, say, serving, with_agent
+from open_responses import events_in
 from well_formed import well_formed
 
 from stateful_agent.errors import InvalidRequest
@@ -17,12 +18,12 @@ WEATHER = {"input": [{"role": "user", "content": "What is the weather in SF and 
 
 
 def lines(url: str, body: dict[str, Any]) -> list[str]:
-    """The lines of a stream."""
+    """The parts of a stream."""
     return http.post(f"{url}/responses", json=body | {"stream": True}, timeout=30).text.split("\n\n")
 
 
 def events_of(lines: list[str]) -> list[Any]:
-    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    return events_in("\n\n".join(lines))
 
 
 def in_any_order(items: list[Any], *without: str) -> list[str]:

@@ -1,11 +1,11 @@
 """A stream of events as lines, whatever ends it."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from open_responses import events_in
 
 from stateful_agent.errors import ThreadBusy
 from stateful_agent.server.sse import event_stream
@@ -13,7 +13,7 @@ from stateful_agent.server.sse import event_stream
 Batches = list[list[dict[str, Any]]]
 
 
-def streamed(first: list[dict[str, Any]], rest: Batches, end: BaseException | None = None) -> list[str]:
+def streamed(first: list[dict[str, Any]], rest: Batches, end: BaseException | None = None, **options: Any) -> str:
     async def batches() -> AsyncIterator[list[dict[str, Any]]]:
         for batch in rest:
             yield batch
@@ -21,9 +21,9 @@ def streamed(first: list[dict[str, Any]], rest: Batches, end: BaseException | No
             raise end
 
     async def read() -> list[str]:
-        return [str(text) async for text in event_stream(first, batches()).body_iterator]
+        return [str(text) async for text in event_stream(first, batches(), **options).body_iterator]
 
-    return "".join(asyncio.run(read())).split("\n\n")
+    return "".join(asyncio.run(read()))
 
 
 def event(number: int) -> dict[str, Any]:
@@ -31,10 +31,14 @@ def event(number: int) -> dict[str, Any]:
 
 
 def test_events_silence_and_the_end() -> None:
-    lines = streamed([event(0)], [[event(1), event(2)], [], [event(3)]])
-    assert [json.loads(line[6:])["sequence_number"] for line in lines if line.startswith("data: {")] == [0, 1, 2, 3]
-    assert lines[3] == ": keep-alive"
-    assert lines[-2:] == ["data: [DONE]", ""]
+    stream = streamed([event(0)], [[event(1), event(2)], [], [event(3)]])
+    assert [event["sequence_number"] for event in events_in(stream)] == [0, 1, 2, 3]
+    assert stream.split("\n\n")[3] == ": keep-alive"
+
+
+def test_nothing_but_data() -> None:
+    stream = streamed([event(0)], [[], [event(1)]], data_only=True)
+    assert [line.partition(":")[0] for line in stream.splitlines() if line] == ["data"] * 3
 
 
 @pytest.mark.parametrize(
@@ -49,8 +53,7 @@ def test_events_silence_and_the_end() -> None:
 def test_what_ends_it_early_is_its_last_event(
     first: list[dict[str, Any]], rest: Batches, number: int, end: BaseException, code: str
 ) -> None:
-    lines = streamed(first, rest, end)
-    error = json.loads(lines[-3][6:])
+    stream = streamed(first, rest, end)
+    error = events_in(stream)[-1]
     assert (error["type"], error["code"], error["sequence_number"]) == ("error", code, number)
-    assert "5ecret" not in "".join(lines)
-    assert lines[-2:] == ["data: [DONE]", ""]
+    assert "5ecret" not in stream
