@@ -17,7 +17,8 @@ from langgraph.prebuilt import ToolNode
 from mlflow.models import set_model
 
 from stateful_agent import LangGraphResponsesAgent
-from stateful_agent.graph.build import ModelSettings, build_graph
+from stateful_agent.graph.build import build_graph
+from stateful_agent.graph.model_settings import ModelSettings
 
 QUESTION, ANSWER = "q" * 200, "a" * 800
 TOKENS = 20

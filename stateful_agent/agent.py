@@ -29,7 +29,7 @@ from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps, is_refusal, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.graph.build import CompiledGraph
-from stateful_agent.graph.schemas import context_of, input_values, output_keys
+from stateful_agent.graph.schemas import context_of, input_values, output_keys, tool_names
 from stateful_agent.graph.streaming import step_path, written_in
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
@@ -194,7 +194,8 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
                 waiting = await interrupts_at(graph, base) if base and due else []
                 former = former_ids(base) if base else {}
                 refused = base is not None and is_refused(base)
-                plan = plan_turn(turn, checkpoint_id, base, due, waiting, former, is_refused=refused)
+                own = tool_names(graph)
+                plan = plan_turn(turn, checkpoint_id, base, due, waiting, former, own, is_refused=refused)
                 noted = {"response_id": events.id}  # beside each checkpoint of the turn
                 config, graph_input = await self._start(plan, graph, saver, noted)
                 attempt.begin()

@@ -299,8 +299,8 @@ REFUSALS = (400, 413, 422)
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a model provider refused a request for what is in it."""
-    return _status_of(error) in REFUSALS
+    """Whether a model, or its provider, refused a request for what is in it."""
+    return isinstance(error, InvalidRequest) or _status_of(error) in REFUSALS
 
 
 def _status_of(error: BaseException) -> Any:

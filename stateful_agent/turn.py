@@ -1,15 +1,16 @@
 """What a request asks for, and how its turn goes on from a checkpoint: pure decisions, before anything is written."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import Any, cast, get_args
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from langgraph.checkpoint.base import CheckpointTuple
 
 from stateful_agent.errors import InvalidRequest, NothingToResume
+from stateful_agent.responses.functions import as_bound
 from stateful_agent.responses.interrupts import Approval, answers_to, approvals_in, is_breakpoint
 from stateful_agent.responses.limits import check_size, check_storable
 from stateful_agent.responses.messages import (
@@ -25,6 +26,7 @@ from stateful_agent.responses.thread_ref import ThreadRef, thread_ref_of
 from stateful_agent.responses.transcript import continuation
 from stateful_agent.responses.types import Interrupt, ToolItems
 
+NO_OUTPUT = "This call has no result: the conversation went on without one."
 UNFINISHED = "This call did not finish: it was interrupted, and whether it had any effect is unknown."
 NOT_APPROVED = "This call was not made: it waited for a person, who sent a message instead of an answer."
 
@@ -64,6 +66,13 @@ class Turn:
     """Whether calls may run that wait for it."""
 
     @property
+    def outputs(self) -> set[str]:
+        """The ids of the calls whose outputs it brings."""
+        if self.references is not None:
+            return {str(item.get("call_id")) for item in self.references if item.get("type") == "function_call_output"}
+        return {message.tool_call_id for message in self.messages if isinstance(message, ToolMessage)}
+
+    @property
     def is_answer(self) -> bool:
         """Whether it answers what the thread waits for, instead of adding to the conversation."""
         return self.resumes or bool(self.approvals)
@@ -92,9 +101,9 @@ def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: in
     custom = request.custom_inputs or {}
     approvals, resumes = approvals_in(items), "resume" in custom
     state = custom.get("state") or {}
-    messages = [] if has_references or approvals else messages_in(items)
     settings = _model_settings(request)
     thread = thread_ref_of(request)
+    messages = [] if has_references or approvals else messages_in(items, goes_on=thread is not None)
 
     if has_references and thread is None:
         raise InvalidRequest(
@@ -160,8 +169,10 @@ def tool_items_in(request: ResponsesRequest, default: ToolItems, *, for_mlflow: 
     return "function_call" if default == "mcp_call" and for_mlflow else default
 
 
-def messages_in(items: list[dict[str, Any]]) -> list[AnyMessage]:
+def messages_in(items: list[dict[str, Any]], *, goes_on: bool) -> list[AnyMessage]:
     """What a request's input adds to a conversation, as messages with ids of their own.
+
+    If it `goes_on` with a thread, it may begin with the outputs of calls there.
 
     Raises:
         InvalidRequest: an item that no conversation can hold.
@@ -169,7 +180,7 @@ def messages_in(items: list[dict[str, Any]]) -> list[AnyMessage]:
     first = len(leading_instructions(items))
     messages = without_lost_calls(to_messages(items[first:], first=first))
     check_storable(messages)
-    check_pairs(messages)
+    check_pairs(list(dropwhile(_is_output, messages)) if goes_on else messages)
     for message in messages:  # an id from outside could name a message of the thread, and replace it
         message.id = str(uuid.uuid4())
     return messages
@@ -182,8 +193,15 @@ def _model_settings(request: ResponsesRequest) -> dict[str, Any]:
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_output_tokens": request.max_output_tokens,
+        "tools": [as_bound(function) for function in request.tools or ()] or None,
+        "tool_choice": None if request.tool_choice == "auto" else request.tool_choice,
+        "parallel_tool_calls": None if request.parallel_tool_calls else request.parallel_tool_calls,
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _is_output(message: BaseMessage) -> bool:
+    return isinstance(message, ToolMessage)
 
 
 def _is_reference(item: dict[str, Any]) -> bool:
@@ -233,14 +251,16 @@ def plan_turn(
     next_nodes: list[str],
     waiting: Sequence[Interrupt] = (),
     former_ids: Mapping[str, str] | None = None,
+    own_tools: Collection[str] = (),
     *,
     is_refused: bool = False,
 ) -> Plan:
     """Decide how a turn goes on from `base`: the checkpoint named by `checkpoint_id`, else the head of its thread.
 
     `base` is `None` where the thread begins. `next_nodes` are the steps that would run next from it, and `waiting` the
-    interrupts that can be answered there, of which some had other ids before (`former_ids`). `is_refused` says that the
-    model's provider refuses what the thread holds there: that is left behind, on a branch of its own.
+    interrupts that can be answered there, of which some had other ids before (`former_ids`). Calls of other tools than
+    the graph's `own_tools` are the client's to answer. `is_refused` says that the model's provider refuses what the
+    thread holds there: that is left behind, on a branch of its own.
 
     Raises:
         NothingToResume: there is no input, or the thread holds all of it already, and nothing is pending.
@@ -258,11 +278,24 @@ def plan_turn(
             return Plan(None, checkpoint_id, answers={})  # it asks again, and what was answered before stays
         return Plan(None, checkpoint_id, keeps_results=checkpoint_id is not None and has_results(base))
     if base is None:
+        _check_outputs(turn.messages, [])
         return Plan(list(resolve(turn, [])), None, state=turn.state)
-    unanswered = NOT_APPROVED if waiting else UNFINISHED
-    closing = closing_messages(base, at_head=checkpoint_id is None, unanswered=unanswered)
+    stored = _stored(base, at_head=checkpoint_id is None)
+    open_calls = unanswered_calls([*messages_at(base), *stored], with_broken=True)
+    theirs = _clients_calls([*messages_at(base), *stored], own_tools, next_nodes)
+    brought = turn.outputs & theirs
+    unfinished = NOT_APPROVED if waiting else UNFINISHED
+    closing = [
+        *stored,
+        *(
+            _closed(call, NO_OUTPUT if call["id"] in theirs else unfinished)
+            for call in open_calls
+            if call["id"] not in brought
+        ),
+    ]
     thread = [*messages_at(base), *closing]
     resent = continuation(thread, resolve(turn, thread))
+    _check_outputs(resent.new, brought)
     if not (resent.new or turn.state):
         raise NothingToResume("The thread holds all of this input already: add a message.", param="input")
     pending = _pending_questions(base) if next_nodes and not waiting and checkpoint_id is None else []
@@ -297,25 +330,34 @@ def resolve(turn: Turn, thread: Sequence[BaseMessage]) -> list[AnyMessage]:
             raise InvalidRequest(
                 f"The thread holds no item {item_id!r} here: send the item itself.", param=f"input[{n}].id"
             )
-    return messages_in(items)
+    return messages_in(items, goes_on=True)
 
 
-def closing_messages(base: CheckpointTuple, *, at_head: bool, unanswered: str = UNFINISHED) -> list[BaseMessage]:
-    """What must be added to a checkpoint before a new message can follow it.
+def _stored(base: CheckpointTuple, *, at_head: bool) -> list[BaseMessage]:
+    """What was stored beside a checkpoint without being in it, after a crash, and goes on with the next message.
 
-    After a crash, results may be stored beside the checkpoint without being in it; and tool calls may have no result
-    at all, which providers reject for ever after: they get `unanswered` as theirs. At the head, all that was stored is
-    carried over. At an older checkpoint what came next belongs to another branch, except the results of calls that are
-    pending here.
+    At an older checkpoint what came next belongs to another branch, except the results of calls that are pending here.
     """
-    stored = [message for message in stored_messages(base) if at_head or isinstance(message, ToolMessage)]
-    return [
-        *stored,
-        *(
-            ToolMessage(unanswered, tool_call_id=str(call["id"]), name=call["name"], status="error")
-            for call in unanswered_calls([*messages_at(base), *stored], with_broken=True)
-        ),
-    ]
+    return [message for message in stored_messages(base) if at_head or isinstance(message, ToolMessage)]
+
+
+def _closed(call: ToolCall, text: str) -> ToolMessage:
+    """A result for a call that has none: providers reject one without, for ever after."""
+    return ToolMessage(text, tool_call_id=str(call["id"]), name=call["name"], status="error")
+
+
+def _clients_calls(messages: Sequence[BaseMessage], own_tools: Collection[str], next_nodes: Sequence[str]) -> set[str]:
+    """The ids of the calls that are the client's to answer."""
+    if next_nodes and not own_tools:  # the graph does not show its tools: a call may be one that it has begun to run
+        return set()
+    return {str(call["id"]) for call in unanswered_calls(messages) if call["name"] not in own_tools}
+
+
+def _check_outputs(messages: Sequence[BaseMessage], brought: Collection[str]) -> None:
+    """See that the outputs which input begins with are of calls that wait for them."""
+    for message in takewhile(_is_output, messages):
+        if (call_id := cast(ToolMessage, message).tool_call_id) not in brought:
+            raise InvalidRequest(f"The output {call_id!r} answers no pending function call.", param="input")
 
 
 def _pending_questions(base: CheckpointTuple) -> list[AnyMessage]:

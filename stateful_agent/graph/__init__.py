@@ -1,6 +1,7 @@
 """The built-in agent: a graph of a model step and a tools step, the models it can use, and its tools."""
 
-from stateful_agent.graph.build import CompiledGraph, ModelSettings, build_graph
+from stateful_agent.graph.build import CompiledGraph, build_graph
+from stateful_agent.graph.model_settings import ModelSettings
 from stateful_agent.graph.models import chat_model
 from stateful_agent.graph.offline_model import OFFLINE_MODEL, OfflineModel
 from stateful_agent.graph.tools import current_time, search_tool

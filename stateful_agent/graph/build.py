@@ -1,16 +1,15 @@
 """The agent itself: a model step and a tools step.
 
 START -> model -> END
-           ^ |
-           | v   one task per tool call
-          tools
+           ^ |     ^
+           | v     |   one task per tool call; END if others are the client's
+          tools ---+
 """
 
 import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from langchain.agents.middleware import HumanInTheLoopMiddleware
@@ -32,29 +31,15 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.pregel import Pregel
-from langgraph.runtime import get_runtime
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
+from stateful_agent.graph.model_settings import ModelSettings
 
 BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, so it was not made. Make it again."
 
 CompiledGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """What a request asks of the model for one turn: LangGraph's context of a graph that heeds it. Never stored."""
-
-    instructions: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_output_tokens: int | None = None
-
-    def sampling(self) -> dict[str, Any]:
-        """The arguments of a call of LangChain's chat models."""
-        given = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_output_tokens}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 def build_graph(
@@ -69,7 +54,8 @@ def build_graph(
     A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
     as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
     instructions follow it. A call of a tool whose name is among `approve` waits until a person has approved it; others
-    do not wait for that. The graph runs asynchronously only.
+    do not wait for that. A call of a client's function ends the turn: its result comes with the next one. The graph
+    runs asynchronously only.
 
     Raises:
         Misconfigured: there is no tool of a name in `approve`.
@@ -78,17 +64,22 @@ def build_graph(
         names = ", ".join(tool.name for tool in tools)
         raise Misconfigured(f"TOOLS_TO_APPROVE names {unknown[0]!r}, which is no tool here: there are {names}.")
     reviewed = HumanInTheLoopMiddleware(dict.fromkeys(approve, True), interrupt_mode="per_call")
-    answering = model.bind_tools(tools) if tools else model
+    plain = ModelSettings()
+    answering = plain.bind(model, tools, [])
 
     def settings() -> ModelSettings:
-        return get_runtime(ModelSettings).context or ModelSettings()
+        runtime: Runtime[ModelSettings] | None = get_runtime(ModelSettings)  # none in an edit
+        return (runtime and runtime.context) or plain
 
     def prompt(state: MessagesState) -> list[AnyMessage]:
         instructions = "\n\n".join(text for text in (system_prompt, settings().instructions) if text)
         return [SystemMessage(instructions), *state["messages"]] if instructions else state["messages"]
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
-        chunks = [chunk async for chunk in answering.astream(prompt(state), **settings().sampling())]
+        asked = settings()
+        offers_others = (asked.tools, asked.tool_choice, asked.parallel_tool_calls) != ((), "auto", True)
+        bound = asked.bind(model, tools, state["messages"]) if offers_others else answering
+        chunks = [chunk async for chunk in bound.astream(prompt(state), **asked.sampling())]
         return {"messages": answer_with_refusals(chunks)}
 
     async def run_tool(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
@@ -103,12 +94,24 @@ def build_graph(
             name, call_id = call.tool_call["name"], str(call.tool_call["id"])
             return ToolMessage(text, name=name, tool_call_id=call_id, status="error")
 
+    # The next two await nothing; plain functions LangGraph would run on another thread.
+    async def run_tools(state: MessagesState) -> list[Send] | str:
+        """Each tool call as a task of its own, so that after a crash those that had finished do not run again."""
+        calls, answered = calls_and_answered(state["messages"])
+        theirs = [call for call in calls if settings().is_clients(call["name"])]
+        to_run = [Send("tools", [call]) for call in calls if call["id"] not in answered and call not in theirs]
+        return to_run or ("model" if answered and not theirs else END)
+
+    async def go_on(state: MessagesState) -> str:
+        calls, _ = calls_and_answered(state["messages"])
+        return END if any(settings().is_clients(call["name"]) for call in calls) else "model"
+
     graph = StateGraph(MessagesState, ModelSettings)
     graph.add_node("model", call_model)
     graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=run_tool))
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", run_tools, ["tools", "model", END])
-    graph.add_edge("tools", "model")
+    graph.add_conditional_edges("tools", go_on, ["model", END])
     return graph
 
 
@@ -138,19 +141,15 @@ def tool_error(error: Exception) -> str:
     return f"Error: {error}"
 
 
-async def run_tools(state: MessagesState) -> list[Send] | str:
-    """Each tool call as a task of its own, so that after a crash those that had finished do not run again.
-
-    It awaits nothing; a plain function LangGraph would run on another thread.
-    """
+def calls_and_answered(messages: Sequence[BaseMessage]) -> tuple[Sequence[ToolCall], set[str]]:
+    """The tool calls that the model has made last, and the ids of those that have results."""
     answered: set[str] = set()
-    for message in reversed(state["messages"]):
-        if not isinstance(message, ToolMessage):
-            break
-        answered.add(message.tool_call_id)
-    calls = message.tool_calls if isinstance(message, AIMessage) else []
-    to_run = [Send("tools", [call]) for call in calls if call["id"] not in answered]
-    return to_run or ("model" if answered else END)
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+        else:
+            return message.tool_calls if isinstance(message, AIMessage) else [], answered
+    return [], answered
 
 
 def answer_with_refusals(chunks: Sequence[BaseMessage]) -> list[AnyMessage]:

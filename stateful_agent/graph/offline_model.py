@@ -3,7 +3,7 @@
 import json
 import re
 import zoneinfo
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -36,8 +36,11 @@ class OfflineModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "offline"
 
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+    def bind_tools(
+        self, tools: Sequence[Any], *, parallel_tool_calls: bool = True, **kwargs: Any
+    ) -> Runnable[Any, AIMessage]:
+        bound = [convert_to_openai_tool(tool) for tool in tools]
+        return self.bind(tools=bound, parallel_tool_calls=parallel_tool_calls, **kwargs)
 
     def _generate(
         self,
@@ -46,7 +49,7 @@ class OfflineModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=reply(messages, _tool_names(kwargs)))])
+        return ChatResult(generations=[ChatGeneration(message=reply(messages, **_offered(kwargs)))])
 
     async def _agenerate(
         self,
@@ -64,7 +67,7 @@ class OfflineModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in _chunks(reply(messages, _tool_names(kwargs))):
+        for chunk in _chunks(reply(messages, **_offered(kwargs))):
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -76,23 +79,29 @@ class OfflineModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for chunk in _chunks(reply(messages, _tool_names(kwargs))):
+        for chunk in _chunks(reply(messages, **_offered(kwargs))):
             if run_manager:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
 
 
-def reply(messages: Sequence[BaseMessage], tools: set[str]) -> AIMessage:
-    """What the offline model says to `messages`, with the tools of these names at hand."""
-    answer = _reply(messages, tools)
+def reply(
+    messages: Sequence[BaseMessage],
+    functions: Mapping[str, dict[str, Any]],
+    choice: str | None = None,
+    parallel: bool = True,
+) -> AIMessage:
+    """What the offline model says to `messages`, with these functions at hand: the JSON schemas of their arguments, by
+    their names. `choice` is `any`, or the name of the one that it has to call."""
+    answer = _functions_asked_for(messages, functions, choice) or _reply(messages)
     if isinstance(answer, list):
         calls = [
             ToolCall(name=name, args=args, id=f"call_{len(messages)}_{n}", type="tool_call")
             for n, (name, args) in enumerate(answer)
-            if name in tools
+            if name in functions
         ]
         if calls:
-            return AIMessage("", tool_calls=calls)
+            return AIMessage("", tool_calls=calls if parallel else calls[:1])
         answer = f"That takes the tool {answer[0][0]!r}, which I have not been given."
     introduced = any(isinstance(message, AIMessage) and message.text for message in messages)
     return AIMessage(answer if introduced else NOTICE + answer)
@@ -106,7 +115,38 @@ MY_NAME_IS = re.compile(rf"(?i:my name is|call me|i am called) {PLACE}")
 TEMPERATURE = re.compile(r"([A-Z][\w ]+): (-?\d+)°F")
 
 
-def _reply(messages: Sequence[BaseMessage], tools: set[str]) -> str | Calls:
+RULES_FOR = {"search", "current_time"}
+"""The tools that the rules below know how to call."""
+
+
+def _functions_asked_for(
+    messages: Sequence[BaseMessage], functions: Mapping[str, dict[str, Any]], choice: str | None
+) -> Calls:
+    """Calls of the function that has to be called, or whose name has a word of what the user has just said."""
+    said = messages[-1].text if messages and isinstance(messages[-1], HumanMessage) else None
+    if said is None and choice is None:
+        return []
+    text = said or ""
+    words = set(re.findall(r"[a-z]{4,}", text.lower()))
+    others = [name for name in functions if name not in RULES_FOR and words & set(re.findall("[a-z]+", name.lower()))]
+    name = choice if choice not in (None, "any") else next(iter(others or (choice and functions) or ()), None)
+    if name is None or name not in functions:
+        return []
+    properties = functions[name].get("properties") or {}
+    subjects = _places(text) or [text]
+    return [(name, {key: _argument(kind, subject) for key, kind in properties.items()}) for subject in subjects]
+
+
+def _argument(schema: dict[str, Any], text: str) -> Any:
+    """A value for an argument, from what was said."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    number = re.search(r"-?\d+", text)
+    values = {"integer": int(number[0]) if number else 0, "number": float(number[0]) if number else 0.0}
+    return (values | {"boolean": True, "array": [], "object": {}, "null": None}).get(schema.get("type", ""), text)
+
+
+def _reply(messages: Sequence[BaseMessage]) -> str | Calls:
     """Text, or the tool calls that an answer needs first."""
     last = messages[-1] if messages else None
     if isinstance(last, ToolMessage):
@@ -203,8 +243,14 @@ def _compare(messages: Sequence[BaseMessage], *, colder: bool) -> str:
     return f"{one} is {'colder' if colder else 'warmer'}: {first}°F, and {other} has {second}°F."
 
 
-def _tool_names(kwargs: dict[str, Any]) -> set[str]:
-    return {tool["function"]["name"] for tool in kwargs.get("tools") or ()}
+def _offered(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a call of the model says of tools, as `reply` takes it."""
+    functions = [tool["function"] for tool in kwargs.get("tools") or ()]
+    return {
+        "functions": {function["name"]: function.get("parameters") or {} for function in functions},
+        "choice": kwargs.get("tool_choice"),
+        "parallel": kwargs.get("parallel_tool_calls", True),
+    }
 
 
 def _chunks(message: AIMessage) -> Iterator[ChatGenerationChunk]:

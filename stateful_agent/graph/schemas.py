@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, get_type_hints
 
+from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.graph.build import CompiledGraph, ModelSettings
+from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.graph.model_settings import ModelSettings
 
 MESSAGES = "messages"
 
@@ -45,9 +47,14 @@ def context_of(graph: CompiledGraph, asked: dict[str, Any], given: Any) -> Any:
     schema: Any = graph.context_schema
     param = "custom_inputs.context"
     heeds = isinstance(schema, type) and issubclass(schema, ModelSettings)
-    for name in ("instructions", "max_output_tokens"):
+    for name in ("instructions", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls"):
         if name in asked and not heeds:
-            raise InvalidRequest(f"The graph of this agent takes no {name}: leave it out.", param=name)
+            raise InvalidRequest(
+                f"The graph of this agent takes no {name}: leave it out, or build the graph with ModelSettings as its "
+                "context_schema, and heed them.",
+                param=name,
+            )
+    _check_tools(asked, tool_names(graph))
     if given is None:
         return schema(**asked) if heeds else None
     if schema is None:
@@ -59,6 +66,25 @@ def context_of(graph: CompiledGraph, asked: dict[str, Any], given: Any) -> Any:
     if unknown := sorted(given.keys() - _types(schema).keys()):  # a dataclass would ignore it
         raise InvalidRequest(f"The graph takes no {unknown[0]!r} in its context.", param=param)
     return _typed(schema, {**(asked if heeds else {}), **given}, param)
+
+
+def tool_names(graph: CompiledGraph) -> set[str]:
+    """The names of the tools that a graph runs itself, in a `ToolNode`."""
+    nodes = (node.runnable for node in graph.builder.nodes.values())
+    return {name for node in nodes if isinstance(node, ToolNode) for name in node.tools_by_name}
+
+
+def _check_tools(asked: dict[str, Any], own: set[str]) -> None:
+    theirs = {tool["function"]["name"] for tool in asked.get("tools", ())}
+    if clash := sorted(theirs & own):
+        raise InvalidRequest(f"The agent has a tool named {clash[0]!r} itself: rename the function.", param="tools")
+    choice = asked.get("tool_choice")
+    chosen = [] if not isinstance(choice, dict) else choice.get("tools", [choice])
+    for tool in chosen:
+        if tool["name"] not in theirs | own:
+            raise InvalidRequest(f"There is no tool {tool['name']!r} to choose.", param="tool_choice")
+    if choice == "required" and not theirs | own:
+        raise InvalidRequest("There is no tool that could be required.", param="tool_choice")
 
 
 def _typed_values(given: Any, types: Mapping[str, Any], param: str) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class ResponseEvents:
         self.id = str(response["id"])
         self._response = response
         self._tool_items = tool_items
+        self._clients = {tool["name"] for tool in response["tools"]}
+        """The client's functions, calls of which are shown as such in any case."""
         self._metadata = dict(response["metadata"])
         self._output = Output(self.id)
         self._open: MessageStream | None = None
@@ -220,7 +222,7 @@ class ResponseEvents:
         else:
             for kind, text in content_of(message):
                 self._add_content(stream, kind, text)
-        if stream.calls and stream.calls[0].is_known and self._tool_items == "function_call":
+        if stream.calls and stream.calls[0].is_known and self._is_function(stream.calls[0].name):
             self._emit_call(stream, stream.calls[0])  # the others wait: the chunks of several may come mixed
         if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
             self._close(stream)
@@ -263,6 +265,10 @@ class ResponseEvents:
 
     # -- Calls and their results -----------------------------------------------------------------------------------
 
+    def _is_function(self, name: str | None) -> bool:
+        """Whether a call is shown as that of a function."""
+        return self._tool_items == "function_call" or name in self._clients
+
     def _emit_call(self, stream: MessageStream, call: Call) -> None:
         """Emit what is known of a call and was not emitted yet."""
         if not call.is_open:
@@ -274,7 +280,7 @@ class ResponseEvents:
 
     def _end_call(self, stream: MessageStream, call: Call) -> None:
         arguments, is_complete = call.finished()
-        if self._tool_items == "function_call":
+        if self._is_function(call.name):
             self._emit_call(stream, call)
             self._output.end_call(call.item_id, call.call_id, call.name, arguments, is_complete=is_complete)
         elif self._tool_items == "mcp_call":
@@ -316,9 +322,10 @@ class ResponseEvents:
                 self.dropped.append(emitted.step)
                 del items[emitted.begin : emitted.end]
             elif isinstance(written, AIMessage) and as_unicode(visible_text(written)) != text:
-                shown = self._tool_items == "function_call"
                 items[emitted.begin : emitted.end] = [
-                    item for item in items_of(written) if shown or item["type"] != "function_call"
+                    item
+                    for item in items_of(written)
+                    if item["type"] != "function_call" or self._is_function(item["name"])
                 ]
         return items
 

@@ -11,7 +11,7 @@ from mlflow.types.responses import ResponsesAgentRequest
 from pydantic import Field, StrictBool, ValidationError
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.responses.types import MODEL
+from stateful_agent.responses.functions import choice_in, functions_in
 
 
 class ResponsesRequest(ResponsesAgentRequest):
@@ -34,6 +34,7 @@ class ResponsesRequest(ResponsesAgentRequest):
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
+    """The client's functions."""
     tool_choice: Any = None
     parallel_tool_calls: StrictBool | None = None
     truncation: Any = None
@@ -45,24 +46,12 @@ def _has_format(text: Any) -> bool:
     return not (isinstance(text, dict) and text.get("format") in (None, {"type": "text"}))
 
 
-def _are_others(tools: Any) -> bool:
-    """Whether tools are brought along, beside the agent's own: clients that handle approvals want these to be named."""
-    own = {"type": "mcp", "server_label": MODEL}.items()
-    return not (isinstance(tools, list) and all(isinstance(tool, dict) and own <= tool.items() for tool in tools))
-
-
 def _is_given(_value: Any) -> bool:
     return True
 
 
 _Reason = tuple[Callable[[Any], bool], str]
 REFUSED: dict[str, _Reason] = {
-    "tools": (_are_others, "The agent has tools of its own and runs them itself: leave tools out."),
-    "tool_choice": (lambda choice: choice != "auto", "The agent chooses its tools itself: tool_choice must be auto."),
-    "parallel_tool_calls": (
-        lambda parallel: parallel is not True,
-        "The agent may run several of its tools at once: parallel_tool_calls must be true.",
-    ),
     "max_tool_calls": (_is_given, "The agent's tool calls are bounded by its MAX_STEPS: leave max_tool_calls out."),
     "text": (_has_format, "The agent answers in words: text.format must be that of type text."),
     "prompt": (_is_given, "No prompts are stored here: send instructions or input."),
@@ -110,7 +99,9 @@ def read_request(body: Any) -> ResponsesRequest:
     if not isinstance(body["input"], list):
         raise InvalidRequest("input must be text or a list of items.", param="input")
     try:
-        return ResponsesRequest(**body)
+        request = ResponsesRequest(**body)
+        request.tools, request.tool_choice = functions_in(request.tools or ()), choice_in(request.tool_choice)
+        return request
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         # Between the names of fields, pydantic names those of its validators that failed.

@@ -14,7 +14,8 @@ from scripted import Scripted
 from walking import user
 
 from stateful_agent.errors import InvalidRequest
-from stateful_agent.graph.build import ModelSettings, build_graph
+from stateful_agent.graph.build import build_graph
+from stateful_agent.graph.model_settings import ModelSettings
 from stateful_agent.responses.request import read_request
 
 Make = Callable[..., Any]

@@ -14,7 +14,7 @@ from stateful_agent.graph.offline_model import NOTICE, OfflineModel, reply
 from stateful_agent.graph.tools import current_time, search_tool
 
 CANNOT_COMPARE = "I know of fewer than two temperatures in this conversation, so I cannot compare."
-TOOLS = {"search", "current_time"}
+TOOLS: dict[str, dict[str, Any]] = {"search": {}, "current_time": {}}
 
 
 def answer(*inputs: str) -> str:
@@ -64,7 +64,7 @@ class TestOffline:
     def test_asks_for_tools(self, inputs: list[str], calls: list[dict[str, str]]) -> None:
         messages = [HumanMessage(text) for text in inputs]
         assert [call["args"] for call in reply(messages, TOOLS).tool_calls] == calls
-        assert reply(messages, set()).tool_calls == []
+        assert reply(messages, {}).tool_calls == []
 
     def test_compares(self) -> None:
         results = [ToolMessage("Paris: 54°F", tool_call_id="1"), ToolMessage("Tokyo: 64°F", tool_call_id="2")]

@@ -19,11 +19,6 @@ DEFAULTS = [
     {"databricks_options": {"return_trace": True}, "context": {"conversation_id": "c", "user_id": "u"}},
 ]
 MISLEADING = [
-    {"tools": [{"type": "function", "name": "f", "parameters": {}}]},
-    {"tool_choice": "required"},
-    {"tool_choice": "none"},
-    {"tool_choice": {"type": "function", "name": "f"}},
-    {"parallel_tool_calls": False},
     {"max_tool_calls": 1},
     {"text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}},
     {"text": {"format": {"type": "json_object"}}},
@@ -37,9 +32,14 @@ MISLEADING = [
     {"checkpoint_id": "c"},
     {"operation": "prune"},
     {"extra_body": {"custom_inputs": {"thread_id": "t"}}},
-    {"tools": [{"type": "mcp", "server_label": "another"}]},
 ]
 MALFORMED = [
+    {"tools": [{"type": "mcp", "server_label": "another"}]},
+    {"tools": [{"type": "web_search"}]},
+    {"tools": {}},
+    {"tool_choice": "sometimes"},
+    {"tool_choice": {"type": "function"}},
+    {"parallel_tool_calls": 0},
     {"temperature": 3},
     {"temperature": "warm"},
     {"temperature": float("nan")},
@@ -94,8 +94,8 @@ def test_what_is_malformed_is_refused_by_name(asked: dict[str, Any]) -> None:
 def test_mlflows_own_request_is_read_as_strictly() -> None:
     given = {"input": [{"role": "user", "content": "hi"}]}
     assert read_request(ResponsesAgentRequest(**given)).input[0]["content"] == "hi"
-    with pytest.raises(InvalidRequest, match="tools"):
-        read_request(ResponsesAgentRequest(**given, tools=[{"type": "function", "name": "f", "parameters": {}}]))
+    with pytest.raises(InvalidRequest, match="'web_search'"):
+        read_request(ResponsesAgentRequest(**given, tools=[{"type": "web_search"}]))
 
 
 def test_items_that_mlflow_does_not_know_pass() -> None:

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from walking import Branches, at, user
 
 from stateful_agent.errors import InvalidRequest, Misconfigured
-from stateful_agent.graph.build import ModelSettings
+from stateful_agent.graph.model_settings import ModelSettings
 
 Make = Callable[..., Any]
 
