@@ -101,10 +101,17 @@ def reply(
             if name in functions
         ]
         if calls:
-            return AIMessage("", tool_calls=calls if parallel else calls[:1])
+            return _with_usage(messages, AIMessage("", tool_calls=calls if parallel else calls[:1]))
         answer = f"That takes the tool {answer[0][0]!r}, which I have not been given."
     introduced = any(isinstance(message, AIMessage) and message.text for message in messages)
-    return AIMessage(answer if introduced else NOTICE + answer)
+    return _with_usage(messages, AIMessage(answer if introduced else NOTICE + answer))
+
+
+def _with_usage(messages: Sequence[BaseMessage], message: AIMessage) -> AIMessage:
+    """A message that tells what it took, with words for tokens."""
+    read, written = (len(text.split()) for text in (" ".join(one.text for one in messages), message.text))
+    message.usage_metadata = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
+    return message
 
 
 Calls = list[tuple[str, dict[str, Any]]]
@@ -263,3 +270,4 @@ def _chunks(message: AIMessage) -> Iterator[ChatGenerationChunk]:
             for index, call in enumerate(message.tool_calls)
         ]
         yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=calls))
+    yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=message.usage_metadata))
