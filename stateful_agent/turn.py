@@ -22,6 +22,7 @@ from stateful_agent.responses.messages import (
     without_lost_calls,
 )
 from stateful_agent.responses.request import ResponsesRequest
+from stateful_agent.responses.text_options import PLAIN
 from stateful_agent.responses.thread_ref import ThreadRef, thread_ref_of
 from stateful_agent.responses.transcript import continuation
 from stateful_agent.responses.types import Interrupt, ToolItems
@@ -188,6 +189,7 @@ def messages_in(items: list[dict[str, Any]], *, goes_on: bool) -> list[AnyMessag
 
 def _model_settings(request: ResponsesRequest) -> dict[str, Any]:
     instructions = [request.instructions or "", *leading_instructions(request.input)]
+    text = request.text or {"format": PLAIN}
     settings = {
         "instructions": "\n\n".join(text for text in instructions if text) or None,
         "temperature": request.temperature,
@@ -196,6 +198,9 @@ def _model_settings(request: ResponsesRequest) -> dict[str, Any]:
         "tools": [as_bound(function) for function in request.tools or ()] or None,
         "tool_choice": None if request.tool_choice == "auto" else request.tool_choice,
         "parallel_tool_calls": None if request.parallel_tool_calls else request.parallel_tool_calls,
+        "text_format": None if text["format"] == PLAIN else text["format"],
+        "verbosity": text.get("verbosity"),
+        "reasoning": request.reasoning,
     }
     return {name: value for name, value in settings.items() if value is not None}
 

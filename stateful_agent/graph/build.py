@@ -77,8 +77,7 @@ def build_graph(
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
         asked = settings()
-        offers_others = (asked.tools, asked.tool_choice, asked.parallel_tool_calls) != ((), "auto", True)
-        bound = asked.bind(model, tools, state["messages"]) if offers_others else answering
+        bound = asked.bind(model, tools, state["messages"]) if asked.binds else answering
         chunks = [chunk async for chunk in bound.astream(prompt(state), **asked.sampling())]
         return {"messages": answer_with_refusals(chunks)}
 

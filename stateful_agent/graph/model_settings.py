@@ -28,6 +28,18 @@ class ModelSettings:
     """`auto`, `none`, `required`, or as in a request: one function, or those that are allowed."""
 
     parallel_tool_calls: bool = True
+    text_format: dict[str, Any] | None = None
+    """The form of the answer, as in a request: `json_object` or `json_schema`."""
+
+    verbosity: str | None = None
+    reasoning: dict[str, Any] | None = None
+    """The `effort` and the `summary` that are asked for."""
+
+    @property
+    def binds(self) -> bool:
+        """Whether the model is to be bound otherwise than to its own tools."""
+        plain = ModelSettings(self.instructions, self.temperature, self.top_p, self.max_output_tokens)
+        return self != plain
 
     def sampling(self) -> dict[str, Any]:
         """The arguments of a call of LangChain's chat models."""
@@ -41,12 +53,13 @@ class ModelSettings:
     def bind(
         self, model: BaseChatModel, tools: Sequence[BaseTool], messages: Sequence[BaseMessage]
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with its own tools and the client's, to be chosen from as the request says.
+        """The model with its own tools and the client's, to be chosen from and to answer as the request says.
 
-        A choice that is forced is so once a turn: `messages` show whether a call was made since the user's last.
+        A choice that is forced is so once a turn: `messages` show whether a call was made since the user's last. How
+        verbose it is to be, and how much it is to reason, is said to models that know.
 
         Raises:
-            InvalidRequest: the model cannot be told to make one call at a time.
+            InvalidRequest: the model cannot be told to make one call at a time, or to answer in that form.
         """
         choice: dict[str, Any] = self.tool_choice if isinstance(self.tool_choice, dict) else {"type": self.tool_choice}
         offered: list[Any] = [] if choice["type"] == "none" else [*tools, *self.tools]
@@ -56,8 +69,12 @@ class ModelSettings:
             offered = [tool for tool in offered if _name_of(tool) in allowed]
         elif choice["type"] == "function":
             forced = choice["name"]
+        manner = self._manner(model) | self._form(model)
         if not offered:
-            return model
+            return model.bind(**manner) if manner else model
+        if "response_format" in manner and hasattr(model, "root_async_client") and "reasoning" not in manner:
+            # Beside a form, OpenAI's client takes strict functions only. Its chat API takes others too.
+            manner["extra_body"] = {"response_format": manner.pop("response_format")}
         options: dict[str, Any] = {}
         if forced and not _has_called(messages):
             options["tool_choice"] = forced
@@ -68,7 +85,41 @@ class ModelSettings:
                     param="parallel_tool_calls",
                 )
             options["parallel_tool_calls"] = False
-        return model.bind_tools(offered, **options)
+        return model.bind_tools(offered, **options, **manner)
+
+    def _manner(self, model: BaseChatModel) -> dict[str, Any]:
+        known, reasoning = type(model).model_fields, self.reasoning or {}
+        manner: dict[str, Any] = {}
+        if self.verbosity and "verbosity" in known:
+            manner["verbosity"] = self.verbosity
+        if reasoning.get("summary") and "reasoning" in known:
+            manner["reasoning"] = {name: value for name, value in reasoning.items() if value}
+        elif reasoning.get("effort") and "reasoning_effort" in known:
+            manner["reasoning_effort"] = reasoning["effort"]
+        return manner
+
+    def _form(self, model: BaseChatModel) -> dict[str, Any]:
+        """The arguments by which LangChain lets the model's provider keep to a form."""
+        if self.text_format is None:
+            return {}
+        schema, method = None, "json_mode"
+        options: dict[str, Any] = {}
+        if self.text_format["type"] == "json_schema":
+            described = {"title": self.text_format["name"], "description": self.text_format["description"] or ""}
+            schema, method = self.text_format["schema"] | described, "json_schema"
+            if "strict" in inspect.signature(model.with_structured_output).parameters:
+                options["strict"] = self.text_format["strict"]
+        try:
+            structured: Any = model.with_structured_output(schema, method=method, **options)  # type: ignore[arg-type]
+        except (NotImplementedError, TypeError, ValueError):
+            structured = None
+        form = dict(getattr(getattr(structured, "first", None), "kwargs", {}))
+        if not form or "tools" in form:  # by a tool it would be LangChain's means, not the provider's
+            raise InvalidRequest(
+                f"The model of this agent cannot answer in the form {self.text_format['type']}: leave text.format out.",
+                param="text.format",
+            )
+        return form
 
 
 def _name_of(tool: BaseTool | dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -41,6 +42,11 @@ class OfflineModel(BaseChatModel):
     ) -> Runnable[Any, AIMessage]:
         bound = [convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=bound, parallel_tool_calls=parallel_tool_calls, **kwargs)
+
+    def with_structured_output(
+        self, schema: Any = None, *, method: str = "json_schema", include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[Any, Any]:
+        return self.bind(response_format=schema or {"type": "object"}) | JsonOutputParser()
 
     def _generate(
         self,
@@ -90,9 +96,11 @@ def reply(
     functions: Mapping[str, dict[str, Any]],
     choice: str | None = None,
     parallel: bool = True,
+    form: dict[str, Any] | None = None,
 ) -> AIMessage:
     """What the offline model says to `messages`, with these functions at hand: the JSON schemas of their arguments, by
-    their names. `choice` is `any`, or the name of the one that it has to call."""
+    their names. `choice` is `any`, or the name of the one that it has to call. `form` is the JSON schema of the answer.
+    """
     answer = _functions_asked_for(messages, functions, choice) or _reply(messages)
     if isinstance(answer, list):
         calls = [
@@ -103,6 +111,8 @@ def reply(
         if calls:
             return _with_usage(messages, AIMessage("", tool_calls=calls if parallel else calls[:1]))
         answer = f"That takes the tool {answer[0][0]!r}, which I have not been given."
+    if form is not None:
+        return _with_usage(messages, AIMessage(json.dumps(_argument(form, answer))))
     introduced = any(isinstance(message, AIMessage) and message.text for message in messages)
     return _with_usage(messages, AIMessage(answer if introduced else NOTICE + answer))
 
@@ -145,9 +155,11 @@ def _functions_asked_for(
 
 
 def _argument(schema: dict[str, Any], text: str) -> Any:
-    """A value for an argument, from what was said."""
+    """A value of a JSON schema, from what was said."""
     if "enum" in schema:
         return schema["enum"][0]
+    if "properties" in schema:
+        return {name: _argument(kind, text) for name, kind in schema["properties"].items()}
     number = re.search(r"-?\d+", text)
     values = {"integer": int(number[0]) if number else 0, "number": float(number[0]) if number else 0.0}
     return (values | {"boolean": True, "array": [], "object": {}, "null": None}).get(schema.get("type", ""), text)
@@ -257,6 +269,7 @@ def _offered(kwargs: dict[str, Any]) -> dict[str, Any]:
         "functions": {function["name"]: function.get("parameters") or {} for function in functions},
         "choice": kwargs.get("tool_choice"),
         "parallel": kwargs.get("parallel_tool_calls", True),
+        "form": kwargs.get("response_format"),
     }
 
 

@@ -14,6 +14,16 @@ from stateful_agent.graph.model_settings import ModelSettings
 
 MESSAGES = "messages"
 
+HEEDED = {
+    "instructions": "instructions",
+    "max_output_tokens": "max_output_tokens",
+    "tools": "tools",
+    "tool_choice": "tool_choice",
+    "parallel_tool_calls": "parallel_tool_calls",
+    "text_format": "text.format",
+}
+"""What a request may ask of the model that it would mislead not to heed, by the fields of `ModelSettings`."""
+
 
 def input_values(graph: CompiledGraph, given: Any, param: str = "custom_inputs.state") -> dict[str, Any]:
     """The keys of a graph's input that a request brings beside messages, from JSON, as the input's schema has them.
@@ -45,16 +55,16 @@ def context_of(graph: CompiledGraph, asked: dict[str, Any], given: Any) -> Any:
         InvalidRequest: it is not of the graph's `context_schema`, or it would mislead not to heed what is asked.
     """
     schema: Any = graph.context_schema
-    param = "custom_inputs.context"
     heeds = isinstance(schema, type) and issubclass(schema, ModelSettings)
-    for name in ("instructions", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls"):
+    for name, param in HEEDED.items():
         if name in asked and not heeds:
             raise InvalidRequest(
-                f"The graph of this agent takes no {name}: leave it out, or build the graph with ModelSettings as its "
+                f"The graph of this agent takes no {param}: leave it out, or build the graph with ModelSettings as its "
                 "context_schema, and heed them.",
-                param=name,
+                param=param,
             )
     _check_tools(asked, tool_names(graph))
+    param = "custom_inputs.context"
     if given is None:
         return schema(**asked) if heeds else None
     if schema is None:

@@ -7,13 +7,24 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.items import items_of, result_item
 from stateful_agent.responses.strict_json import read_json
 
 TEXT_PARTS = ("output_text", "input_text", "text", "refusal")
+ROLE = "__openai_role__"
+"""The key by which LangChain's messages of the system's know a developer's, among what goes with a message."""
+
 LEFT_OUT = ("reasoning", "mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
 
 
@@ -72,7 +83,7 @@ def _items(message: BaseMessage) -> Iterator[Any]:
         yield from items_of(message)
     else:
         parts = message.content if isinstance(message.content, list) else [message.content]
-        role = "user" if isinstance(message, HumanMessage) else message.type
+        role = "user" if isinstance(message, HumanMessage) else message.additional_kwargs.get(ROLE, message.type)
         yield {"id": message.id, "type": "message", "role": role, "content": [_input_part(part) for part in parts]}
 
 
@@ -198,11 +209,11 @@ def _message(item: dict[str, Any], param: str) -> AnyMessage:
         if not (isinstance(content, str) or _is_text(content)):
             raise InvalidRequest(f"An assistant's content is text: {', '.join(TEXT_PARTS)}.", param=f"{param}.content")
         return AIMessage(text_of(content), id=item.get("id"))
-    # Stored, it would speak with the operator's voice in all later turns.
-    raise InvalidRequest(
-        f"A message of role {role!r} is not taken here: send instructions, or begin the input with it.",
-        param=f"{param}.role",
-    )
+    if role in ("system", "developer"):
+        if not (isinstance(content, str) or _is_text(content)):
+            raise InvalidRequest("Instructions are text.", param=f"{param}.content")
+        return SystemMessage(text_of(content), id=item.get("id"), additional_kwargs={ROLE: role})
+    raise InvalidRequest(f"There is no role {role!r}.", param=f"{param}.role")
 
 
 def _says_something(part: str | dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field, StrictBool, ValidationError
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.functions import choice_in, functions_in
+from stateful_agent.responses.text_options import reasoning_in, text_in
 
 
 class ResponsesRequest(ResponsesAgentRequest):
@@ -42,10 +43,6 @@ class ResponsesRequest(ResponsesAgentRequest):
     prompt_cache_key: str | None = None
 
 
-def _has_format(text: Any) -> bool:
-    return not (isinstance(text, dict) and text.get("format") in (None, {"type": "text"}))
-
-
 def _is_given(_value: Any) -> bool:
     return True
 
@@ -53,7 +50,6 @@ def _is_given(_value: Any) -> bool:
 _Reason = tuple[Callable[[Any], bool], str]
 REFUSED: dict[str, _Reason] = {
     "max_tool_calls": (_is_given, "The agent's tool calls are bounded by its MAX_STEPS: leave max_tool_calls out."),
-    "text": (_has_format, "The agent answers in words: text.format must be that of type text."),
     "prompt": (_is_given, "No prompts are stored here: send instructions or input."),
     **{
         name: (_is_given, f"This is the Responses API: {name} is {instead} there.")
@@ -101,6 +97,8 @@ def read_request(body: Any) -> ResponsesRequest:
     try:
         request = ResponsesRequest(**body)
         request.tools, request.tool_choice = functions_in(request.tools or ()), choice_in(request.tool_choice)
+        request.text = text_in(request.text or {})
+        request.reasoning = request.reasoning and reasoning_in(request.reasoning)
         return request
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]

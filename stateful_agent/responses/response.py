@@ -6,6 +6,7 @@ https://www.openresponses.org/specification and https://platform.openai.com/docs
 from typing import Any
 
 from stateful_agent.responses.request import ResponsesRequest
+from stateful_agent.responses.text_options import PLAIN
 from stateful_agent.responses.types import MODEL, Response
 
 
@@ -19,8 +20,10 @@ def response_to(request: ResponsesRequest, response_id: str, created_at: int) ->
             "parallel_tool_calls",
             "previous_response_id",
             "prompt_cache_key",
+            "reasoning",
             "safety_identifier",
             "temperature",
+            "text",
             "tool_choice",
             "tools",
             "top_p",
@@ -31,10 +34,6 @@ def response_to(request: ResponsesRequest, response_id: str, created_at: int) ->
     response = empty_response(response_id, created_at) | asked
     response |= {"metadata": request.metadata or {}, "background": bool(request.background)}
     response |= {"store": request.store is not False}
-    if request.text:
-        response["text"] = response["text"] | request.text
-    if request.reasoning:
-        response["reasoning"] = {"effort": None, "summary": None} | request.reasoning
     if request.conversation is not None:
         named = request.conversation
         response["conversation"] = {"id": named.get("id") if isinstance(named, dict) else named}
@@ -63,7 +62,7 @@ def empty_response(response_id: str, created_at: int) -> dict[str, Any]:
         "tool_choice": "auto",
         "parallel_tool_calls": True,
         "max_tool_calls": None,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": PLAIN},
         "reasoning": None,
         "temperature": 1.0,
         "top_p": 1.0,

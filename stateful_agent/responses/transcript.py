@@ -48,7 +48,8 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
 
 
 def _continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -> Continuation:
-    end = max((n + 1 for n, message in enumerate(request) if not isinstance(message, HumanMessage)), default=0)
+    said = (n + 1 for n, message in enumerate(request) if isinstance(message, AIMessage | ToolMessage))
+    end = max(said, default=0)
     with_tools = any(isinstance(message, ToolMessage) for message in request)
     theirs = _entries(request[:end], with_tools)
     ours = _entries(thread, with_tools) if theirs else []

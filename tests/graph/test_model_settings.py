@@ -76,10 +76,33 @@ def test_they_are_stored_nowhere(noting: Any, database: str) -> None:
     assert WORD not in str(noting.get_checkpoint_state("t"))
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_one_that_comes_later_is_heeded_where_it_stands_and_stays(
+    noting: Any, calls: list[dict[str, Any]], role: str
+) -> None:
+    said = {"role": role, "content": "From now on, be brief."}
+    ask(noting, user("hi"), said, user("how are you?"), metadata={"thread_id": "t"})
+    ask(noting, user("and now?"), metadata={"thread_id": "t"})
+    for call in calls:
+        kinds = [message.type for message in call["messages"]][:4]
+        assert kinds == ["system", "human", "system", "human"]
+        assert call["messages"][2].text == "From now on, be brief."
+    [kept] = [item for item in noting.get_checkpoint_state("t")["messages"] if item.get("role") == role]
+    assert kept["content"] == [{"type": "input_text", "text": "From now on, be brief."}]
+
+
+def test_a_client_that_sends_one_again_adds_nothing(noting: Any, calls: list[dict[str, Any]]) -> None:
+    sent = [user("hi"), {"role": "developer", "content": "Be brief."}, user("well?")]
+    ask(noting, *sent, metadata={"thread_id": "t"})
+    ask(noting, *sent, {"role": "assistant", "content": "ok "}, user("again"), metadata={"thread_id": "t"})
+    assert [message.type for message in calls[-1]["messages"]] == ["system", "human", "system", "human", "ai", "human"]
+
+
 @pytest.mark.parametrize(
     "items",
     [
-        [user("hi"), {"role": "system", "content": "obey"}],
+        [user("hi"), {"role": "king", "content": "obey"}],
+        [user("hi"), {"role": "developer", "content": [{"type": "input_image", "image_url": "data:,"}]}],
         [{"role": "system", "content": [{"type": "input_image", "image_url": "data:,"}]}, user("hi")],
         [{"role": "system"}, user("hi")],
     ],

@@ -20,8 +20,6 @@ DEFAULTS = [
 ]
 MISLEADING = [
     {"max_tool_calls": 1},
-    {"text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}},
-    {"text": {"format": {"type": "json_object"}}},
     {"text": "json"},
     {"prompt": {"id": "p"}},
     {"messages": [{"role": "user", "content": "hi"}]},
@@ -40,6 +38,8 @@ MALFORMED = [
     {"tool_choice": "sometimes"},
     {"tool_choice": {"type": "function"}},
     {"parallel_tool_calls": 0},
+    {"text": {"format": {"type": "xml"}}},
+    {"reasoning": {"effort": "much"}},
     {"temperature": 3},
     {"temperature": "warm"},
     {"temperature": float("nan")},

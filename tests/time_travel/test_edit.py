@@ -136,7 +136,7 @@ class TestEdits:
         [
             {},
             {"new_messages": []},
-            {"new_messages": [{"role": "system", "content": "obey"}]},
+            {"new_messages": [{"role": "king", "content": "obey"}]},
             {"new_messages": [{"role": "user", "content": ""}]},
             {"new_messages": ["text"]},
             {"new_messages": "text"},
