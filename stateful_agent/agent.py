@@ -28,6 +28,7 @@ from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_fo
 from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps, is_refusal, typed
 from stateful_agent.event_loop import AgentLoop, on_loop
+from stateful_agent.graph.answer_end import AnswerEnd
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys, tool_names
 from stateful_agent.graph.streaming import step_path, written_in
@@ -284,7 +285,7 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
 
         The keys of its output beside messages are added to `custom_outputs`.
         """
-        config["recursion_limit"] = self.settings.max_steps
+        config |= {"recursion_limit": self.settings.max_steps, "callbacks": [AnswerEnd()]}
         keys, streams = output_keys(graph), self.store.streams
         state: dict[str, Any] = {}
         whens: dict[str, When] = {}

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 
 class OpenAIApi:
-    """Answers every request with the same text, in pieces."""
+    """Answers every request with the same text, in pieces; with `breaks_off`, its streams end without their end."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, breaks_off: bool = False) -> None:
         self.requests: list[dict[str, Any]] = []
         api = self
 
@@ -21,11 +21,12 @@ class OpenAIApi:
                 self.end_headers()
                 deltas: list[tuple[dict[str, Any], str | None]] = [({"role": "assistant", "content": ""}, None)]
                 deltas += [({"content": text[n : n + 5]}, None) for n in range(0, len(text), 5)]
-                for delta, reason in [*deltas, ({}, "stop")]:
+                for delta, reason in deltas if breaks_off else [*deltas, ({}, "stop")]:
                     choice = {"index": 0, "delta": delta, "finish_reason": reason}
                     chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
                     self.wfile.write(f"data: {json.dumps(chunk | {'choices': [choice]})}\n\n".encode())
-                self.wfile.write(b"data: [DONE]\n\n")
+                if not breaks_off:
+                    self.wfile.write(b"data: [DONE]\n\n")
 
             def log_message(self, *args: Any) -> None:
                 pass

@@ -7,12 +7,17 @@ from typing import Any
 import openai
 import pytest
 from conftest import say, text_of
+from databricks_langchain import ChatDatabricks
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 from listening_servers import served
+from openai_api import OpenAIApi
+from pydantic import SecretStr
 from scripted import Scripted
 from walking import assistant, texts, user
 from well_formed import kinds, well_formed
@@ -237,3 +242,42 @@ def test_a_blank_message_is_refused(make_agent: Make, content: Any, taken: bool)
     else:
         with pytest.raises(InvalidRequest, match="blank"):
             agent.predict(request)
+
+
+def a_model_of(provider: str, api: OpenAIApi, monkeypatch: pytest.MonkeyPatch) -> BaseChatModel:
+    if provider == "openai":
+        return ChatOpenAI(model="m", api_key=SecretStr("none"), base_url=api.url)
+    monkeypatch.setenv("DATABRICKS_HOST", api.url.removesuffix("/v1"))
+    monkeypatch.setenv("DATABRICKS_TOKEN", "none")
+    return ChatDatabricks(endpoint="m")
+
+
+def graph_of_one_step(model: BaseChatModel) -> Any:
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    return StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer")
+
+
+@pytest.mark.parametrize("provider", ["openai", "databricks"])
+class TestAStreamThatEndsWithoutItsEnd:
+    """A provider or a proxy hangs up amid an answer, in a way that looks like its end."""
+
+    @pytest.mark.parametrize("is_own", [False, True], ids=["the built-in graph", "a graph of one's own"])
+    def test_is_a_failure_and_not_in_the_thread(
+        self, make_agent: Make, monkeypatch: pytest.MonkeyPatch, provider: str, is_own: bool
+    ) -> None:
+        with OpenAIApi("half an answer", breaks_off=True) as api:
+            model = a_model_of(provider, api, monkeypatch)
+            agent = make_agent(graph_of_one_step(model) if is_own else build_graph(model, []))
+            request = {"input": [user("go")], "custom_inputs": {"thread_id": "t"}}
+            events = [event.model_dump() for event in agent.predict_stream(request)]
+        assert "half an answer" in "".join(event.get("delta", "") for event in events)
+        assert (events[-1]["type"], events[-1]["error"]["code"]) == ("error", "model_failed")
+        assert [item["role"] for item in agent.get_checkpoint_state("t")["messages"]] == ["user"]
+
+    def test_and_a_whole_one_is_none(self, make_agent: Make, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+        with OpenAIApi("an answer") as api:
+            agent = make_agent(build_graph(a_model_of(provider, api, monkeypatch), []))
+            response = agent.predict({"input": [user("go")]}).model_dump(exclude_none=True)
+        assert text_of(response) == "an answer"
