@@ -195,12 +195,15 @@ def _model_settings(request: ResponsesRequest) -> dict[str, Any]:
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_output_tokens": request.max_output_tokens,
+        "presence_penalty": request.presence_penalty or None,
+        "frequency_penalty": request.frequency_penalty or None,
         "tools": [as_bound(function) for function in request.tools or ()] or None,
         "tool_choice": None if request.tool_choice == "auto" else request.tool_choice,
         "parallel_tool_calls": None if request.parallel_tool_calls else request.parallel_tool_calls,
         "text_format": None if text["format"] == PLAIN else text["format"],
         "verbosity": text.get("verbosity"),
         "reasoning": request.reasoning,
+        "truncation": request.truncation,
     }
     return {name: value for name, value in settings.items() if value is not None}
 

@@ -35,6 +35,7 @@ from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
+from stateful_agent.graph.context_window import newest_turns, room_in
 from stateful_agent.graph.model_settings import ModelSettings
 
 BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, so it was not made. Make it again."
@@ -72,8 +73,13 @@ def build_graph(
         return (runtime and runtime.context) or plain
 
     def prompt(state: MessagesState) -> list[AnyMessage]:
-        instructions = "\n\n".join(text for text in (system_prompt, settings().instructions) if text)
-        return [SystemMessage(instructions), *state["messages"]] if instructions else state["messages"]
+        asked = settings()
+        instructions = "\n\n".join(text for text in (system_prompt, asked.instructions) if text)
+        system: list[AnyMessage] = [SystemMessage(instructions)] if instructions else []
+        if asked.truncation == "auto":
+            room = room_in(model, system, asked.max_output_tokens)
+            return [*system, *newest_turns(state["messages"], room)]
+        return [*system, *state["messages"]]
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
         asked = settings()

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -11,6 +11,9 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
 from stateful_agent.errors import InvalidRequest
+
+UNBOUND = ("instructions", "temperature", "top_p", "max_output_tokens", "truncation")
+"""The fields that are told the model with a call of it, without binding it."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class ModelSettings:
     temperature: float | None = None
     top_p: float | None = None
     max_output_tokens: int | None = None
+    presence_penalty: float = 0
+    frequency_penalty: float = 0
     tools: Sequence[dict[str, Any]] = ()
     """The client's own functions, as LangChain's `bind_tools` takes them: a call of one ends the turn."""
 
@@ -35,11 +40,13 @@ class ModelSettings:
     reasoning: dict[str, Any] | None = None
     """The `effort` and the `summary` that are asked for."""
 
+    truncation: str = "disabled"
+    """`auto`: where the conversation is too long for the model, the oldest turns are not sent."""
+
     @property
     def binds(self) -> bool:
         """Whether the model is to be bound otherwise than to its own tools."""
-        plain = ModelSettings(self.instructions, self.temperature, self.top_p, self.max_output_tokens)
-        return self != plain
+        return any(getattr(self, field.name) != field.default for field in fields(self) if field.name not in UNBOUND)
 
     def sampling(self) -> dict[str, Any]:
         """The arguments of a call of LangChain's chat models."""
@@ -59,7 +66,8 @@ class ModelSettings:
         verbose it is to be, and how much it is to reason, is said to models that know.
 
         Raises:
-            InvalidRequest: the model cannot be told to make one call at a time, or to answer in that form.
+            InvalidRequest: the model cannot be told to make one call at a time, to answer in that form, or to avoid
+                what is there already.
         """
         choice: dict[str, Any] = self.tool_choice if isinstance(self.tool_choice, dict) else {"type": self.tool_choice}
         offered: list[Any] = [] if choice["type"] == "none" else [*tools, *self.tools]
@@ -90,6 +98,11 @@ class ModelSettings:
     def _manner(self, model: BaseChatModel) -> dict[str, Any]:
         known, reasoning = type(model).model_fields, self.reasoning or {}
         manner: dict[str, Any] = {}
+        for name in ("presence_penalty", "frequency_penalty"):
+            if penalty := getattr(self, name):
+                if name not in known:
+                    raise InvalidRequest(f"The model of this agent has no {name}: leave it out.", param=name)
+                manner[name] = penalty
         if self.verbosity and "verbosity" in known:
             manner["verbosity"] = self.verbosity
         if reasoning.get("summary") and "reasoning" in known:

@@ -17,6 +17,8 @@ MESSAGES = "messages"
 HEEDED = {
     "instructions": "instructions",
     "max_output_tokens": "max_output_tokens",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
     "tools": "tools",
     "tool_choice": "tool_choice",
     "parallel_tool_calls": "parallel_tool_calls",

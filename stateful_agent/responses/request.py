@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/responses/create
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from mlflow.types.responses import ResponsesAgentRequest
 from pydantic import Field, StrictBool, ValidationError
@@ -27,6 +27,8 @@ class ResponsesRequest(ResponsesAgentRequest):
     temperature: float | None = Field(default=None, ge=0, le=2, strict=True)
     top_p: float | None = Field(default=None, ge=0, le=1, strict=True)
     max_output_tokens: int | None = Field(default=None, ge=1, strict=True)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2, strict=True)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2, strict=True)
     conversation: str | dict[str, Any] | None = None
     previous_response_id: str | None = None
     store: StrictBool | None = None
@@ -38,7 +40,7 @@ class ResponsesRequest(ResponsesAgentRequest):
     """The client's functions."""
     tool_choice: Any = None
     parallel_tool_calls: StrictBool | None = None
-    truncation: Any = None
+    truncation: Literal["auto", "disabled"] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
@@ -47,9 +49,17 @@ def _is_given(_value: Any) -> bool:
     return True
 
 
+def _asks_for_logprobs(include: Any) -> bool:
+    return isinstance(include, list) and "message.output_text.logprobs" in include
+
+
+NO_LOGPROBS = "This agent does not tell how probable its words were: leave {} out."
+
 _Reason = tuple[Callable[[Any], bool], str]
 REFUSED: dict[str, _Reason] = {
     "max_tool_calls": (_is_given, "The agent's tool calls are bounded by its MAX_STEPS: leave max_tool_calls out."),
+    "top_logprobs": (bool, NO_LOGPROBS.format("top_logprobs")),
+    "include": (_asks_for_logprobs, NO_LOGPROBS.format("message.output_text.logprobs")),
     "prompt": (_is_given, "No prompts are stored here: send instructions or input."),
     **{
         name: (_is_given, f"This is the Responses API: {name} is {instead} there.")
@@ -86,8 +96,6 @@ def read_request(body: Any) -> ResponsesRequest:
     if not isinstance(body, dict):
         raise InvalidRequest("A request is a JSON object with `input`.")
     check_parameters(body)
-    # It asks for nothing here, and MLflow would print what it does not know of it.
-    body = {name: value for name, value in body.items() if name != "truncation"}
     if body.get("input") is None:
         body = body | {"input": []}
     if isinstance(body["input"], str):

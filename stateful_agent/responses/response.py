@@ -15,9 +15,11 @@ def response_to(request: ResponsesRequest, response_id: str, created_at: int) ->
     asked = {
         name: value
         for name in (
+            "frequency_penalty",
             "instructions",
             "max_output_tokens",
             "parallel_tool_calls",
+            "presence_penalty",
             "previous_response_id",
             "prompt_cache_key",
             "reasoning",

@@ -75,10 +75,15 @@ class TestWithTheOfflineModel:
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
 
 
-def test_a_model_that_cannot_is_refused(make_agent: Make) -> None:
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [({"text": {"format": FORM}}, "text.format"), ({"presence_penalty": 1}, "presence_penalty")],
+    ids=["a form", "a penalty"],
+)
+def test_a_model_that_cannot_is_refused(make_agent: Make, asked: Any, param: str) -> None:
     with served(make_agent(build_graph(Scripted("hi"), []))) as url:
-        refused = take(url, text={"format": FORM})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "text.format")
+        refused = take(url, **asked)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
 
 
 class TestWithOpenAIsApi:
@@ -111,6 +116,13 @@ class TestWithOpenAIsApi:
         with self.agent(make_agent, api, current_time) as url:
             take(url, text={"verbosity": "low"}, reasoning={"effort": "low"})
         assert (api.requests[-1]["reasoning_effort"], api.requests[-1]["verbosity"]) == ("low", "low")
+
+    def test_penalties(self, make_agent: Make, api: OpenAIApi) -> None:
+        with self.agent(make_agent, api, current_time) as url:
+            response = take(url, presence_penalty=0.5, frequency_penalty=-0.5).json()
+        sent = api.requests[-1]
+        assert (sent["presence_penalty"], sent["frequency_penalty"]) == (0.5, -0.5)
+        assert (response["presence_penalty"], response["frequency_penalty"]) == (0.5, -0.5)
 
     def test_functions_of_the_clients_and_the_choice(self, make_agent: Make, api: OpenAIApi) -> None:
         function = {"type": "function", "name": "f", "description": "F.", "parameters": SCHEMA, "strict": True}

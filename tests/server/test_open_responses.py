@@ -101,6 +101,7 @@ class TestEchoes:
             {"temperature": 0.5, "top_p": 0.25, "max_output_tokens": 100},
             {"instructions": "Be brief.", "prompt_cache_key": "k", "safety_identifier": "u"},
             {"store": False},
+            {"truncation": "auto"},
             {"parallel_tool_calls": True, "tool_choice": "auto"},
         ],
         ids=lambda asked: next(iter(asked)),
