@@ -90,6 +90,12 @@ class CheckpointNotFound(ThreadNotFound):
     code = "checkpoint_not_found"
 
 
+class ItemNotFound(ThreadNotFound):
+    """There is no such item in this conversation: take an id from the list of its items."""
+
+    code = "item_not_found"
+
+
 class Conflict(AgentError):
     """Somebody else is at work on this thread."""
 
@@ -104,6 +110,12 @@ class ThreadBusy(Conflict):
 
     code = "thread_busy"
     retry_after = 1  # seconds
+
+
+class ThreadExists(Conflict):
+    """There is a thread of this id already: leave the id out to get another one."""
+
+    code = "thread_exists"
 
 
 class ThreadDeleted(Conflict):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from openai.types.conversations import ConversationItem
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -38,6 +39,13 @@ def check_event(event: dict[str, Any]) -> None:
     else:
         assert name or event["type"].startswith("response.mcp_call"), event["type"]
     _openai(ResponseStreamEvent).validate_json(json.dumps(event), strict=True)
+
+
+def check_items(items: list[dict[str, Any]]) -> None:
+    """Items of a conversation are what both say that they are."""
+    for item in items:
+        _validator("ItemField").validate(item)
+        _openai(ConversationItem).validate_json(json.dumps(item), strict=True)
 
 
 def events_in(stream: str) -> list[dict[str, Any]]:

@@ -21,6 +21,24 @@ def check_limit(value: Any) -> int:
     return value
 
 
+MOST_METADATA_BYTES = 16 * 1024
+
+
+def check_metadata(value: Any) -> dict[str, Any]:
+    """Pass on what a caller notes of a thread: a JSON object of 16 KiB at most.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequest("metadata must be a JSON object.", param="metadata")
+    try:
+        check_size(value, MOST_METADATA_BYTES)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"metadata: {error.message}", param="metadata") from error
+    return value
+
+
 def check_size(items: Any, max_bytes: int) -> None:
     """Refuse input that is too large, or whose text is no Unicode (a lone surrogate cannot be stored).
 
@@ -29,7 +47,7 @@ def check_size(items: Any, max_bytes: int) -> None:
         InvalidRequest: it is no JSON.
     """
     try:
-        size = len(json.dumps(items, ensure_ascii=False).encode())
+        size = len(json.dumps(items, ensure_ascii=False, allow_nan=False).encode())
     except UnicodeEncodeError as error:
         raise InvalidRequest("The input holds a lone surrogate: half of a character.", param="input") from error
     except (TypeError, ValueError, RecursionError) as error:

@@ -84,7 +84,8 @@ def _items(message: BaseMessage) -> Iterator[Any]:
     else:
         parts = message.content if isinstance(message.content, list) else [message.content]
         role = "user" if isinstance(message, HumanMessage) else message.additional_kwargs.get(ROLE, message.type)
-        yield {"id": message.id, "type": "message", "role": role, "content": [_input_part(part) for part in parts]}
+        content = [_input_part(part) for part in parts]
+        yield {"id": message.id, "type": "message", "role": role, "status": "completed", "content": content}
 
 
 def _input_part(part: str | dict[str, Any]) -> dict[str, Any]:

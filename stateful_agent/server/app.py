@@ -21,6 +21,7 @@ from stateful_agent.responses.types import MODEL
 from stateful_agent.runs.event_log import EventLog
 from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs
+from stateful_agent.server.conversation_routes import conversation_routes
 from stateful_agent.server.errors import answer_errors
 from stateful_agent.server.json_body import JsonRoute
 from stateful_agent.server.openapi import ERRORS, TURN, TURN_ANSWERS, description
@@ -59,11 +60,11 @@ def create_app(agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambd
         app.add_middleware(
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.allowed_origins.split(",")],
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=["Retry-After", "x-should-retry"],
         )
-    for router in (turn_routes(runs), thread_routes(agent), response_routes(runs)):
+    for router in (turn_routes(runs), response_routes(runs), conversation_routes(agent), thread_routes(agent)):
         app.include_router(router, responses=ERRORS)
     app.include_router(about_routes())
     return app

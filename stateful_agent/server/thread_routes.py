@@ -4,17 +4,17 @@ The paths are those of LangGraph's own server, so that `langgraph_sdk`'s client 
 answers hold our names, and beside them LangGraph's (https://docs.langchain.com/langsmith/server-api-ref).
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from langchain_core.messages import RemoveMessage, convert_to_messages
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 from stateful_agent.agent import LangGraphResponsesAgent
-from stateful_agent.errors import InvalidRequest
+from stateful_agent.errors import InvalidRequest, ThreadExists
 from stateful_agent.responses.messages import to_items, to_messages
 from stateful_agent.server.json_body import JsonRoute
-from stateful_agent.server.user import NamedUser
+from stateful_agent.server.user import acting
 
 Json = dict[str, Any]
 
@@ -40,6 +40,21 @@ class ThreadSearch(BaseModel):
         if value:
             raise ValueError("Threads cannot be searched by this.")
         return value
+
+
+class NewThread(BaseModel):
+    """A thread to begin; LangGraph's client may want the one that is there."""
+
+    thread_id: str | None = None
+    new_messages: list[Json] | None = None
+    metadata: Json | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+
+
+class Metadata(BaseModel):
+    """What to note of a thread."""
+
+    metadata: Json
 
 
 class Checkpoint(BaseModel):
@@ -126,15 +141,22 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
     """Routes for the operations of `TimeTravel`, which check their arguments for all callers alike."""
     router = APIRouter(tags=["threads"], route_class=JsonRoute)
 
-    async def acting_agent(user: NamedUser) -> LangGraphResponsesAgent:
-        return agent if user is None else agent.as_user(user)
-
-    Agent = Annotated[LangGraphResponsesAgent, Depends(acting_agent)]
+    Agent = Annotated[LangGraphResponsesAgent, Depends(acting(agent))]
 
     @router.get("/threads", summary="List threads", description=agent.alist_threads.__doc__)
     async def list_threads(agent: Agent, limit: Limit = 10, before: str | None = None) -> list[Json]:
         # The + of a time zone arrives as a space unless it is quoted.
         return await agent.alist_threads(limit, before and before.replace(" ", "+"))
+
+    @router.post("/threads", summary="Begin a thread", description=agent.acreate_thread.__doc__)
+    async def create(agent: Agent, new: NewThread) -> Json:
+        try:
+            thread = await agent.acreate_thread(new.thread_id, new.new_messages, new.metadata)
+        except ThreadExists:
+            if new.if_exists != "do_nothing" or new.thread_id is None:
+                raise
+            thread = await agent.aget_thread(new.thread_id)
+        return _as_thread(thread)
 
     @router.post("/threads/search", summary="List threads, with limit and offset as LangGraph has them")
     async def search(agent: Agent, search: ThreadSearch) -> list[Json]:
@@ -192,17 +214,19 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         values = edit.values.model_extra if edit.values else None
         if edit.values and edit.values.messages is not None:
             new, removed = _messages_in(edit.values.messages)
-        if edit.is_langgraphs and checkpoint_id is None:  # LangGraph's client edits the head
-            checkpoint_id = (await agent.aget_checkpoint_state(thread_id))["checkpoint_id"]
-        if checkpoint_id is None:
+        if checkpoint_id is None and not edit.is_langgraphs:  # LangGraph's client edits the head
             raise InvalidRequest("An edit needs the checkpoint_id that it starts from.", param="checkpoint_id")
         edited = await agent.aupdate_checkpoint_state(thread_id, checkpoint_id, new, removed, values, edit.as_node)
         return edited | {"checkpoint": _checkpoint(thread_id, edited["checkpoint_id"])}
 
-    @router.get("/threads/{thread_id:path}", summary="A thread, as LangGraph has it")
+    @router.get("/threads/{thread_id:path}", summary="A thread", description=agent.aget_thread.__doc__)
     async def get(agent: Agent, thread_id: str) -> Json:
-        state = await agent.aget_checkpoint_state(thread_id)
-        return _as_thread(state | {"created_at": None, "updated_at": state["timestamp"]})
+        return _as_thread(await agent.aget_thread(thread_id))
+
+    @router.patch("/threads/{thread_id:path}", summary="Add to a thread's metadata, as LangGraph's client does")
+    async def update(agent: Agent, thread_id: str, new: Metadata) -> Json:
+        noted = (await agent.aget_thread(thread_id))["metadata"]
+        return _as_thread(await agent.aupdate_thread(thread_id, noted | new.metadata))
 
     @router.delete("/threads/{thread_id:path}", summary="Delete a thread", description=agent.adelete_thread.__doc__)
     async def delete(agent: Agent, thread_id: str) -> Json:
@@ -237,7 +261,7 @@ def _as_state(entry: Json) -> Json:
 
 def _as_thread(thread: Json) -> Json:
     status = "interrupted" if thread["next_nodes"] else "idle"
-    return {**thread, "metadata": {}, "status": status, "values": None, "interrupts": {}}
+    return {**thread, "status": status, "values": None, "interrupts": {}}
 
 
 def _messages_in(messages: list[Json] | Json) -> tuple[list[Json], list[str]]:

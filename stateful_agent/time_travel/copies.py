@@ -11,7 +11,7 @@ from stateful_agent.database.pool import Connection, Pool, with_connection
 from stateful_agent.database.statements import statements
 from stateful_agent.errors import ThreadNotFound
 
-COPIES = statements("copies")
+COPIES, THREADS = statements("copies"), statements("threads")
 
 
 async def copy_thread(pool: Pool, cipher: Cipher, thread_id: str, copy: str) -> dict[str, Any]:
@@ -52,6 +52,9 @@ async def _encrypt_anew(connection: Connection, old: Cipher, new: Cipher, copy: 
                         kind, blob = new.for_message(row["number"]).encrypt(*plain)
                     encrypted.append({"type": kind, "blob": blob, "ctid": row["ctid"]})
                 await updates.executemany(COPIES[f"update_{table}"], encrypted)
+    for row in await (await connection.execute(COPIES["read_metadata"], values)).fetchall():
+        kind, blob = new.encrypt(*old.decrypt(row["metadata_type"], row["metadata"]))
+        await updates.execute(THREADS["update_metadata"], {"thread_id": copy, "type": kind, "metadata": blob})
     serializer = Serializer(new)
     checkpoints = await (await connection.execute(COPIES["read_checkpoints"], values)).fetchall()
     for row in checkpoints:

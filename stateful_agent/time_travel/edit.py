@@ -8,8 +8,10 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, RemoveMe
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import InvalidUpdateError
+from langgraph.graph import END
 
 from stateful_agent.checkpoints.langgraph_internals import START, next_nodes
+from stateful_agent.checkpoints.reader import config_at
 from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.waiting import is_asking
 from stateful_agent.errors import InvalidRequest, TooManySteps
@@ -32,6 +34,8 @@ async def edit(
     as_node: str | None,
 ) -> dict[str, Any]:
     """Add a child to the checkpoint that `saver` has loaded, with other messages or other values than that has.
+
+    Returns `thread_id`, the new `checkpoint_id`, its `parent_checkpoint_id`, and `next_nodes`.
 
     Raises:
         InvalidRequest: it would change nothing, name an unknown message or step, or part a call from its result.
@@ -58,7 +62,7 @@ async def edit(
     update: list[BaseMessage] = [RemoveMessage(str(message.id)) for message in messages if message.id not in kept]
     update += [message for message in edited if before.get(message.id) is not message]
 
-    pending_steps = next_nodes(graph, base.checkpoint)
+    pending_steps = next_nodes(graph, base.checkpoint) or ([] if messages else [START])
     if START in pending_steps:
         pending_input = base.checkpoint["channel_values"].get(START)
         others = pending_input if isinstance(pending_input, dict) else {}
@@ -77,6 +81,25 @@ async def edit(
     if keeps_waiting or not changes_messages:
         await keep_waiting(graph, saver, edit_)
     return await _edited(saver, base)
+
+
+async def begin_thread(graph: CompiledGraph, saver: TurnSaver, messages: Sequence[AnyMessage]) -> None:
+    """Add the first checkpoint to the thread that `saver` has taken, with these messages.
+
+    What runs next follows from the last message, as after an edit.
+
+    Raises:
+        InvalidRequest: a call is parted from its result.
+    """
+    ends_in_calls = bool(messages and unanswered_calls(messages[-1:]))
+    check_pairs(messages[:-1] if ends_in_calls else messages)
+    as_node = node_to_edit_as(graph, messages, [START], waits_for_tools=False) if messages else END
+    values = {"messages": list(messages)} if messages else None
+    config = _as_node_config(as_node if messages else None, config_at(saver.thread_id))
+    try:
+        await graph.aupdate_state(config, values, as_node=as_node)
+    except InvalidUpdateError as error:
+        raise InvalidRequest("The graph does not show whose step the last message is: end with a user's.") from error
 
 
 async def _edited(saver: TurnSaver, base: CheckpointTuple) -> dict[str, Any]:

@@ -13,17 +13,19 @@ from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.store import CheckpointStore
 from stateful_agent.checkpoints.waiting import interrupts_at
 from stateful_agent.database.pool import Database, Pool
-from stateful_agent.errors import InvalidRequest, ThreadNotFound
+from stateful_agent.errors import InvalidRequest, ThreadExists, ThreadNotFound
 from stateful_agent.event_loop import AgentLoop, blocking, on_loop
 from stateful_agent.graph.schemas import state_values
 from stateful_agent.identity import User, identify
-from stateful_agent.responses.limits import check_limit, check_size, check_storable
+from stateful_agent.responses.limits import check_limit, check_metadata, check_size, check_storable
 from stateful_agent.responses.messages import to_messages
 from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel import history, threads
 from stateful_agent.time_travel.copies import copy_thread
-from stateful_agent.time_travel.edit import COPY, edit
+from stateful_agent.time_travel.edit import COPY, begin_thread, edit
+from stateful_agent.time_travel.items import without_item
+from stateful_agent.turn import messages_at
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,7 +122,7 @@ class TimeTravel:
     async def aupdate_checkpoint_state(
         self,
         thread_id: str,
-        checkpoint_id: str,
+        checkpoint_id: str | None,
         new_messages: list[dict[str, Any]] | None = None,
         remove_messages: list[str] | None = None,
         values: dict[str, Any] | None = None,
@@ -128,6 +130,7 @@ class TimeTravel:
     ) -> dict[str, Any]:
         """Edit the messages up to a checkpoint or other keys of its state, as a new checkpoint that becomes the head.
 
+        `checkpoint_id` is that of the checkpoint to edit; `None`: the head, whichever that is by then.
         `new_messages` are Responses input items. One with the `id` of a message there replaces it, one without is
         appended; `remove_messages` lists ids. The edited checkpoint, and all that followed it, stay as they are.
         What runs next follows from the last message: a user's is answered by the next replay, a tool's result goes on
@@ -144,7 +147,8 @@ class TimeTravel:
                 parted from its result.
         """
         check_id(thread_id, "thread_id")
-        check_id(checkpoint_id, "checkpoint_id")
+        if checkpoint_id is not None:
+            check_id(checkpoint_id, "checkpoint_id")
         check_size(new_messages, self.settings.max_input_bytes)
         removed = [] if remove_messages is None else remove_messages
         if not isinstance(removed, list) or not all(isinstance(message_id, str) for message_id in removed):
@@ -181,15 +185,98 @@ class TimeTravel:
 
     list_branches = blocking(alist_branches)
 
+    @operation
+    async def adelete_item(self, thread_id: str, item_id: str) -> dict[str, Any]:
+        """Take an item out of the conversation as it is at the head: an edit, so the past stays in the tree.
+
+        `item_id` is the `id` of one of the state's `messages`. A function call and its output go together. Returns the
+        same as `aupdate_checkpoint_state`.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+            ItemNotFound: there is no such item.
+        """
+        check_id(thread_id, "thread_id")
+        check_id(item_id, "item_id")
+        graph, saver = await self.store.graph_with_saver()
+        attempt = self.attempt or Attempt.unrecorded()
+        async with saver.lease(thread_id, None, self._identified(), attempt) as base:
+            assert base
+            replaced, removed = without_item([*messages_at(base), *history.pending_messages(base)], item_id)
+            return await edit(graph, saver, replaced, removed, {}, None)
+
+    delete_item = blocking(adelete_item)
+
     # -- Threads ---------------------------------------------------------------------------------------------------
+
+    @operation
+    async def acreate_thread(
+        self,
+        thread_id: str | None = None,
+        new_messages: list[dict[str, Any]] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Begin a thread without taking a turn: with these messages, Responses input items, or with none.
+
+        `metadata` is noted of the thread: a JSON object. Returns the same as `aget_thread`.
+
+        Raises:
+            ThreadExists: there is a thread of that id.
+        """
+        thread_id = str(uuid.uuid4()) if thread_id is None else check_id(thread_id, "thread_id")
+        check_size(new_messages, self.settings.max_input_bytes)
+        messages = to_messages([] if new_messages is None else new_messages, "new_messages")
+        check_storable(messages)
+        noted = {} if metadata is None else check_metadata(metadata)
+        user, attempt = self._identified(), self.attempt or Attempt.unrecorded()
+        graph, saver = await self.store.graph_with_saver()
+        async with saver.lease(thread_id, None, user, attempt, may_begin=True) as base:
+            if base:
+                raise ThreadExists(param="thread_id")
+            await begin_thread(graph, saver, messages)
+        pool = await self.database.pool()
+        if noted:
+            await threads.update_metadata(pool, self.store.cipher, thread_id, noted)
+        return await threads.read_thread(pool, self.store.cipher, user, thread_id)
+
+    create_thread = blocking(acreate_thread)
+
+    @operation
+    async def aget_thread(self, thread_id: str) -> dict[str, Any]:
+        """A thread, as an entry of `alist_threads`.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+        """
+        check_id(thread_id, "thread_id")
+        user = self._identified()
+        return await threads.read_thread(await self.database.pool(), self.store.cipher, user, thread_id)
+
+    get_thread = blocking(aget_thread)
+
+    @operation
+    async def aupdate_thread(self, thread_id: str, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Note something of a thread, in the place of what was noted before: a JSON object, such as its title.
+
+        Returns the same as `aget_thread`.
+
+        Raises:
+            ThreadNotFound: there is no such thread.
+        """
+        noted = check_metadata(metadata)
+        pool = await self._open_thread(thread_id)
+        await threads.update_metadata(pool, self.store.cipher, thread_id, noted)
+        return await self.aget_thread(thread_id)
+
+    update_thread = blocking(aupdate_thread)
 
     @operation
     async def alist_threads(self, limit: int = 10, before: str | None = None) -> list[dict[str, Any]]:
         """List threads, the one last touched first, at most `limit` (1 to 1000) of them.
 
         `before` is the `updated_at` that the page before ended with. Each has `thread_id`, `created_at` and
-        `updated_at` (ISO 8601, UTC), and of its head `checkpoint_id`, `next_nodes`, `message_count`, `last_message`
-        and `turn`.
+        `updated_at` (ISO 8601, UTC), the `metadata` that was noted of it, and of its head `checkpoint_id`,
+        `next_nodes`, `message_count`, `last_message` and `turn`.
         """
         time = None
         if before is not None:

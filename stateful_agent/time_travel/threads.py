@@ -1,8 +1,11 @@
 """Threads as a whole: find, list, delete, prune."""
 
+import json
 from datetime import datetime
 from functools import partial
 from typing import Any
+
+from psycopg.rows import DictRow
 
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.database.pool import Connection, Pool, fetch, with_connection
@@ -12,6 +15,9 @@ from stateful_agent.identity import ALL_USERS, User, owner_parameters
 from stateful_agent.responses.thread_ref import ThreadRef
 
 THREADS = statements("threads")
+
+METADATA = "metadata"
+"""The type of what a caller notes of a thread."""
 
 TABLES = ("checkpoints", "blobs", "writes", "messages")
 """What a thread's rows are counted as when they are deleted, in the order in which they are."""
@@ -48,20 +54,40 @@ async def list_threads(
     pool: Pool, cipher: Cipher, user: User, limit: int, before: datetime | None
 ) -> list[dict[str, Any]]:
     """A page of a user's threads, the one with the latest turn first, from those last touched before `before` on."""
-    summary = ("next_nodes", "message_count", "last_message", "turn")
-    page = []
-    for row in await fetch(pool, THREADS["list_threads"], {"limit": limit, "before": before} | owner_parameters(user)):
-        metadata = cipher.for_thread(row["thread_id"]).decrypt_metadata(row["metadata"])
-        page.append(
-            {
-                "thread_id": row["thread_id"],
-                "checkpoint_id": row["checkpoint_id"],
-                "created_at": row["created_at"].isoformat(),
-                "updated_at": row["updated_at"].isoformat(),
-                **{name: metadata.get(name) for name in summary},
-            }
-        )
-    return page
+    rows = await fetch(pool, THREADS["list_threads"], {"limit": limit, "before": before} | owner_parameters(user))
+    return [_entry(row, cipher) for row in rows]
+
+
+async def read_thread(pool: Pool, cipher: Cipher, user: User, thread_id: str) -> dict[str, Any]:
+    """One of a user's threads.
+
+    Raises:
+        ThreadNotFound: there is no such thread of the user's.
+    """
+    rows = await fetch(pool, THREADS["read_thread"], {"thread_id": thread_id} | owner_parameters(user))
+    if not rows:
+        raise ThreadNotFound(param="thread_id")
+    return _entry(rows[0], cipher)
+
+
+async def update_metadata(pool: Pool, cipher: Cipher, thread_id: str, metadata: dict[str, Any]) -> None:
+    """Store what a caller notes of a thread, in the place of what was noted before."""
+    kind, blob = cipher.for_thread(thread_id).encrypt(METADATA, json.dumps(metadata).encode())
+    await fetch(pool, THREADS["update_metadata"], {"thread_id": thread_id, "type": kind, "metadata": blob})
+
+
+def _entry(row: DictRow, cipher: Cipher) -> dict[str, Any]:
+    cipher = cipher.for_thread(row["thread_id"])
+    head = cipher.decrypt_metadata(row["metadata"])
+    noted = row["metadata_type"] and cipher.decrypt(row["metadata_type"], row["thread_metadata"])[1]
+    return {
+        "thread_id": row["thread_id"],
+        "checkpoint_id": row["checkpoint_id"],
+        "created_at": row["created_at"].isoformat(),
+        "updated_at": row["updated_at"].isoformat(),
+        "metadata": json.loads(noted or "{}"),
+        **{name: head.get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
+    }
 
 
 async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from langgraph_sdk import get_client
-from langgraph_sdk.errors import NotFoundError
+from langgraph_sdk.errors import ConflictError, NotFoundError
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ class TestOurs:
                     {"role": "tool", "content": "x"},
                 )
             ),
-            ("POST", "/threads", {}, 405),
+            ("PUT", "/threads", {}, 405),
             ("GET", "/nowhere", None, 404),
         ],
     )
@@ -154,6 +154,23 @@ class TestOurs:
             *(f"/threads/{{thread_id}}{rest}" for rest in ("", "/copy", "/history", "/branches")),
             *(f"/threads/{{thread_id}}/state{rest}" for rest in ("", "/checkpoint", "/{checkpoint_id}")),
         }
+
+
+def test_langgraphs_client_begins_threads_and_notes_something_of_them(url: str) -> None:
+    async def use() -> None:
+        threads = get_client(url=url).threads
+        made = await threads.create(thread_id="t", metadata={"title": "Trip", "stars": 5})
+        assert (made["thread_id"], made["metadata"]) == ("t", {"title": "Trip", "stars": 5})
+        with pytest.raises(ConflictError):
+            await threads.create(thread_id="t")
+        assert (await threads.create(thread_id="t", if_exists="do_nothing"))["metadata"] == made["metadata"]
+        updated = await threads.update("t", metadata={"stars": 4})
+        assert updated["metadata"] == {"title": "Trip", "stars": 4}
+        assert updated["created_at"] == made["created_at"]
+        assert [each["metadata"] for each in await threads.search()] == [updated["metadata"]]
+        assert (await threads.create())["thread_id"] != "t"
+
+    asyncio.run(use())
 
 
 def test_langgraphs_client(url: str, thread: str) -> None:

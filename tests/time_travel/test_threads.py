@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from conftest import say, text_of
+from databases import dump
+from pydantic import SecretStr
 from scripted import Scripted
-from walking import Branches, fork, texts, user
+from walking import Branches, assistant, fork, texts, user
 
-from stateful_agent.errors import InvalidRequest, ThreadDeleted, ThreadNotFound
+from stateful_agent.errors import InvalidRequest, ThreadDeleted, ThreadExists, ThreadNotFound
 from stateful_agent.graph.build import build_graph
 
 Make = Callable[..., Any]
@@ -41,6 +43,55 @@ class TestThreads:
         for bad in ("yesterday", 5):
             with pytest.raises(InvalidRequest):
                 agent.list_threads(1, bad)
+
+    def test_begin_one_without_a_turn(self, agent: Any) -> None:
+        made = agent.create_thread("t", [user("I'm headed to SF!"), assistant("Have fun.")], {"title": "Trip"})
+        assert agent.get_thread("t") == made == agent.list_threads()[0]
+        assert (made["metadata"], made["message_count"], made["next_nodes"]) == ({"title": "Trip"}, 2, [])
+        answer = say(agent, "Where am I going?", thread_id="t")
+        assert "SF" in text_of(answer)
+        assert answer["custom_outputs"]["parent_checkpoint_id"] == made["checkpoint_id"]
+
+    def test_an_empty_one(self, agent: Any) -> None:
+        made = agent.create_thread()
+        assert (made["metadata"], made["turn"], made["next_nodes"], made["message_count"]) == ({}, 0, [], 0)
+        edit = agent.update_checkpoint_state(made["thread_id"], None, [user("hi"), assistant("ho")])
+        assert (edit["parent_checkpoint_id"], edit["next_nodes"]) == (made["checkpoint_id"], [])
+        say(agent, "hello", thread_id=made["thread_id"])
+        assert agent.get_thread(made["thread_id"])["turn"] == 1
+
+    def test_that_ends_in_a_question_waits_for_its_answer(self, agent: Any) -> None:
+        assert agent.create_thread("t", [user("hello")])["next_nodes"] == ["model"]
+        agent.predict({"input": [], "custom_inputs": {"thread_id": "t"}})
+        assert len(texts(agent)) == 2
+
+    def test_one_that_is_there_is_not_begun_again(self, agent: Any) -> None:
+        say(agent, "hello", thread_id="t")
+        with pytest.raises(ThreadExists):
+            agent.create_thread("t", metadata={"title": "another"})
+        assert (agent.get_thread("t")["metadata"], len(texts(agent))) == ({}, 2)
+
+    def test_note_something_of_one(self, agent: Any) -> None:
+        say(agent, "hello", thread_id="t")
+        agent.update_thread("t", {"title": "Trip", "tags": ["a"]})
+        before = agent.get_thread("t")
+        assert agent.update_thread("t", {"title": "Journey"}) == before | {"metadata": {"title": "Journey"}}
+        with pytest.raises(ThreadNotFound):
+            agent.update_thread("nowhere", {})
+        wrong: list[Any] = [None, [], "title", {"x": "y" * 20_000}, {"x": float("nan")}, {"x": "\ud800"}]
+        for bad in wrong:
+            with pytest.raises(InvalidRequest):
+                agent.update_thread("t", bad)
+
+    @pytest.mark.parametrize("key", [None, SecretStr("k" * 32)], ids=["plain", "encrypted"])
+    def test_what_is_noted_is_copied_and_kept_secret(self, make_agent: Make, database: str, key: Any) -> None:
+        agent = make_agent(langgraph_aes_key=key)
+        agent.create_thread("t", metadata={"title": "heliotrope"})
+        copy = agent.copy_thread("t")["thread_id"]
+        assert agent.get_thread(copy)["metadata"] == {"title": "heliotrope"}
+        agent.update_thread("t", {"title": "another"})
+        assert agent.get_thread(copy)["metadata"] == {"title": "heliotrope"}
+        assert (b"heliotrope" in dump(database)) == (key is None)
 
     def test_copy_is_whole_and_apart(self, agent: Any) -> None:
         first = say(agent, "I'm headed to SF!", thread_id="t")["custom_outputs"]

@@ -21,9 +21,10 @@ WITH checkpoint AS (
     INSERT INTO agent_messages (thread_id, number, type, blob)
     SELECT %(copy)s, number, type, blob FROM agent_messages WHERE thread_id = %(thread_id)s
 ), thread AS (
-    INSERT INTO agent_threads (thread_id, owner, messages)
-    SELECT %(copy)s, max(owner), coalesce(max(messages), 0) FROM agent_threads WHERE thread_id = %(thread_id)s
-    HAVING EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
+    INSERT INTO agent_threads (thread_id, owner, messages, metadata_type, metadata)
+    SELECT %(copy)s, owner, coalesce(messages, 0), metadata_type, metadata
+    FROM (SELECT) AS one LEFT JOIN agent_threads ON thread_id = %(thread_id)s
+    WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
 )
 SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
 
@@ -44,6 +45,9 @@ SELECT ctid::text, number, type, blob FROM agent_messages WHERE thread_id = %(co
 
 -- name: update_messages
 UPDATE agent_messages SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
+
+-- name: read_metadata
+SELECT metadata_type, metadata FROM agent_threads WHERE thread_id = %(copy)s AND metadata_type IS NOT NULL
 
 -- name: read_checkpoints
 SELECT ctid::text, checkpoint_ns, checkpoint, metadata FROM checkpoints WHERE thread_id = %(copy)s

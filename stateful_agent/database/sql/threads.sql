@@ -15,7 +15,8 @@ ORDER BY checkpoint_id DESC LIMIT 1
 
 -- name: list_threads
 -- A page of a user's threads, the one last touched first, each with its head.
-SELECT thread_id, created_at, updated_at, head.checkpoint_id, head.metadata
+SELECT thread_id, created_at, updated_at, metadata_type, agent_threads.metadata AS thread_metadata,
+    head.checkpoint_id, head.metadata
 FROM agent_threads
 CROSS JOIN LATERAL (
     SELECT checkpoint_id, metadata FROM checkpoints
@@ -25,6 +26,19 @@ CROSS JOIN LATERAL (
 WHERE (%(all_users)s OR owner = %(owner)s)
     AND (%(before)s::timestamptz IS NULL OR updated_at < %(before)s)
 ORDER BY updated_at DESC LIMIT %(limit)s
+
+-- name: read_thread
+-- A user's thread, with its head.
+SELECT thread_id, created_at, updated_at, metadata_type, agent_threads.metadata AS thread_metadata,
+    head.checkpoint_id, head.metadata
+FROM agent_threads JOIN checkpoints AS head USING (thread_id)
+WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND (%(all_users)s OR owner = %(owner)s)
+ORDER BY checkpoint_id DESC LIMIT 1
+
+-- name: update_metadata
+-- Store what a caller notes of a thread, in the place of what was noted before.
+UPDATE agent_threads SET metadata_type = %(type)s, metadata = %(metadata)s WHERE thread_id = %(thread_id)s
+RETURNING thread_id
 
 -- name: delete_thread
 -- Delete a thread, and with it its runs and their events. What a run is storing at this moment ends before its row can
