@@ -114,6 +114,18 @@ class EventLog:
         values = {"response_id": response_id} | owner_parameters(user)
         await fetch(await self._database.pool(), EVENTS["cancel_run"], values)
 
+    async def delete(self, response_id: str, user: User) -> None:
+        """Delete a response that has ended; the checkpoints of its turn stay.
+
+        Raises:
+            ResponseNotFound: there is no such response of the user's.
+        """
+        if run := self.running.get(response_id):
+            self._forget(run)
+        values = {"response_id": response_id} | owner_parameters(user)
+        if not await fetch(await self._database.pool(), EVENTS["delete_response"], values):
+            raise ResponseNotFound()
+
     async def close(self) -> None:
         """Store what is left."""
         if self._heart:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from stateful_agent.agent import LangGraphResponsesAgent
@@ -186,6 +186,15 @@ class Runs:
             async for _ in self._follow(response_id, identified, -1, stored):
                 pass
         return await self.retrieve(response_id, identified)
+
+    async def delete(self, response_id: str, user: User | None) -> None:
+        """Delete a response, which ends if it has not; what it has stored stays in its thread.
+
+        Raises: the same as `retrieve`.
+        """
+        with suppress(ResponseNotFound):  # it may be in its thread still
+            await self.cancel(response_id, user)
+        await self._log.delete(response_id, self._identified(user))
 
     async def _follow(self, response_id: str, user: User, after: int, stored: StoredRun) -> AsyncIterator[list[Event]]:
         clock = asyncio.get_running_loop().time

@@ -64,7 +64,7 @@ def create_app(agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambd
             allow_headers=["*"],
             expose_headers=["Retry-After", "x-should-retry"],
         )
-    for router in (turn_routes(runs), response_routes(runs), conversation_routes(agent), thread_routes(agent)):
+    for router in (turn_routes(runs), response_routes(agent, runs), conversation_routes(agent), thread_routes(agent)):
         app.include_router(router, responses=ERRORS)
     app.include_router(about_routes())
     return app

@@ -147,10 +147,14 @@ def _subgraphs(snapshot: StateSnapshot) -> list[dict[str, Any]]:
 
 def pending_messages(checkpoint: CheckpointTuple) -> list[AnyMessage]:
     """What is not yet in the checkpoint's messages: the input it begins with, or results of calls that finished."""
-    pending_input = checkpoint.checkpoint["channel_values"].get(START)
-    messages = pending_input.get("messages", []) if isinstance(pending_input, dict) else []
     results = [message for message in stored_messages(checkpoint) if isinstance(message, ToolMessage)]
-    return [*messages, *results]
+    return [*input_messages(checkpoint), *results]
+
+
+def input_messages(checkpoint: CheckpointTuple) -> list[AnyMessage]:
+    """The messages of the input that a turn begins with at a checkpoint."""
+    pending_input = checkpoint.checkpoint["channel_values"].get(START)
+    return list(pending_input.get("messages", ())) if isinstance(pending_input, dict) else []
 
 
 def _entry(thread_id: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,18 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from langchain_core.messages import RemoveMessage
+
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.store import CheckpointStore
 from stateful_agent.checkpoints.waiting import interrupts_at
 from stateful_agent.database.pool import Database, Pool
-from stateful_agent.errors import InvalidRequest, ThreadExists, ThreadNotFound
+from stateful_agent.errors import InvalidRequest, ResponseNotFound, ThreadExists, ThreadNotFound
 from stateful_agent.event_loop import AgentLoop, blocking, on_loop
 from stateful_agent.graph.schemas import state_values
 from stateful_agent.identity import User, identify
 from stateful_agent.responses.limits import check_limit, check_metadata, check_size, check_storable
-from stateful_agent.responses.messages import to_messages
+from stateful_agent.responses.messages import to_items, to_messages
 from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.settings import Settings
 from stateful_agent.time_travel import history, threads
@@ -184,6 +186,25 @@ class TimeTravel:
         return await history.branches(pool, self.store.cipher, thread_id)
 
     list_branches = blocking(alist_branches)
+
+    @operation
+    async def alist_input_items(self, response_id: str) -> list[dict[str, Any]]:
+        """List what a response answers: the items that its turn began with, beside what the thread held already.
+
+        Raises:
+            ResponseNotFound: there is no such response in any thread.
+        """
+        check_id(response_id, "response_id")
+        found = await threads.find_response(await self.database.pool(), response_id, self._identified())
+        if found is None:
+            raise ResponseNotFound(param="response_id")
+        _, saver = await self.store.graph_with_saver()
+        checkpoint = await saver.load(found["thread_id"], found["first_checkpoint_id"])
+        assert checkpoint
+        messages = history.input_messages(checkpoint)
+        return to_items([message for message in messages if not isinstance(message, RemoveMessage)])
+
+    list_input_items = blocking(alist_input_items)
 
     @operation
     async def adelete_item(self, thread_id: str, item_id: str) -> dict[str, Any]:

@@ -31,13 +31,17 @@ async def locate(pool: Pool, thread: ThreadRef, user: User) -> tuple[str, str | 
     """
     if thread.previous_response_id is None:
         return str(thread.thread_id), thread.checkpoint_id
-    values = {"response_id": thread.previous_response_id} | owner_parameters(user)
-    found = await fetch(pool, THREADS["find_response"], values)
-    if not found:
-        raise CheckpointNotFound(
-            f"There is no stored response {thread.previous_response_id!r}.", param="previous_response_id"
-        )
-    return found[0]["thread_id"], found[0]["checkpoint_id"]
+    if found := await find_response(pool, thread.previous_response_id, user):
+        return found["thread_id"], found["checkpoint_id"]
+    raise CheckpointNotFound(
+        f"There is no stored response {thread.previous_response_id!r}.", param="previous_response_id"
+    )
+
+
+async def find_response(pool: Pool, response_id: str, user: User) -> DictRow | None:
+    """The `thread_id` of a user's response, the `first_checkpoint_id` of its turn, and the last: `checkpoint_id`."""
+    found = await fetch(pool, THREADS["find_response"], {"response_id": response_id} | owner_parameters(user))
+    return found[0] if found else None
 
 
 async def check_owned(pool: Pool, thread_id: str, user: User) -> None:

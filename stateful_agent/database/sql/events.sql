@@ -46,3 +46,20 @@ WHERE run.response_id = %(response_id)s AND (%(all_users)s OR EXISTS (
     SELECT FROM agent_threads WHERE thread_id = run.thread_id AND owner = %(owner)s
 ))
 RETURNING response_id
+
+-- name: delete_response
+-- Delete a user's response: its run with its events, and its id beside the checkpoints of its turn, which stay.
+WITH run AS (
+    DELETE FROM agent_turns AS run
+    WHERE response_id = %(response_id)s AND (%(all_users)s OR EXISTS (
+        SELECT FROM agent_threads WHERE thread_id = run.thread_id AND owner = %(owner)s
+    ))
+    RETURNING response_id
+), turn AS (
+    UPDATE checkpoints SET metadata = metadata - 'response_id'
+    WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = %(response_id)s AND (%(all_users)s OR EXISTS (
+        SELECT FROM agent_threads WHERE thread_id = checkpoints.thread_id AND owner = %(owner)s
+    ))
+    RETURNING checkpoint_id
+)
+SELECT FROM run UNION ALL SELECT FROM turn

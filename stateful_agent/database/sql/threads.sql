@@ -5,13 +5,13 @@
 SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(owner)s
 
 -- name: find_response
--- The thread of a user's response, and the last checkpoint of its turn.
-SELECT thread_id, checkpoint_id FROM checkpoints
+-- The thread of a user's response, and the first and the last checkpoint of its turn.
+SELECT thread_id, min(checkpoint_id) AS first_checkpoint_id, max(checkpoint_id) AS checkpoint_id FROM checkpoints
 WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = %(response_id)s AND checkpoint_ns = ''
     AND (%(all_users)s OR EXISTS (
         SELECT FROM agent_threads WHERE thread_id = checkpoints.thread_id AND owner = %(owner)s
     ))
-ORDER BY checkpoint_id DESC LIMIT 1
+GROUP BY thread_id
 
 -- name: list_threads
 -- A page of a user's threads, the one last touched first, each with its head.
