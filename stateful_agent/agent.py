@@ -5,14 +5,13 @@ whichever checkpoint the caller names. From a checkpoint that has children alrea
 """
 
 import atexit
-import copy
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import mlflow
-from langchain_core.messages import RemoveMessage
+from langchain_core.messages import AnyMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError, is_invalid_resume
 from langgraph.types import Command, StreamMode
@@ -36,26 +35,26 @@ from stateful_agent.identity import User, identify
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.request import ResponsesRequest, read_request
-from stateful_agent.responses.response import response_to
+from stateful_agent.responses.response import empty_response, response_to
 from stateful_agent.responses.thread_ref import ThreadRef
-from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, When
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Response, When
 from stateful_agent.settings import Settings
+from stateful_agent.time_travel.compaction import Compaction
 from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
-from stateful_agent.time_travel.operations import TimeTravel
 from stateful_agent.time_travel.threads import locate
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 
 
-class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
+class LangGraphResponsesAgent(Compaction, ResponsesAgent):
     """Any LangGraph graph whose state has `messages`, as a model that remembers, forks and travels in time.
 
     Every method comes twice: as a coroutine named `a...`, and plain, for callers from any thread or notebook. All
-    of the work is done on one event loop that the agent owns. The methods of `TimeTravel` can be called in a request
-    as well: `custom_inputs` with an `operation`, their arguments beside it.
+    of the work is done on one event loop that the agent owns. The methods of `TimeTravel` and `Compaction` can be
+    called in a request as well: `custom_inputs` with an `operation`, their arguments beside it.
     """
 
     def __init__(self, graph: Graph | Callable[[], Graph], settings: Settings | None = None) -> None:
@@ -67,12 +66,6 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
         self.user: User | None = None
         self.attempt: Attempt | None = None
         atexit.register(self.close)
-
-    def as_user(self, user: User) -> Self:
-        """The same agent, acting for a user: it reaches that user's threads only; with `ALL_USERS`, everybody's."""
-        view = copy.copy(self)
-        view.user = user
-        return view
 
     # -- Requests --------------------------------------------------------------------------------------------------
 
@@ -270,6 +263,13 @@ class LangGraphResponsesAgent(TimeTravel, ResponsesAgent):
             yield event
         for event in events.complete(outputs, int(time.time())):
             yield event
+
+    async def _answer_to(self, messages: Sequence[AnyMessage], model_settings: dict[str, Any]) -> Response:
+        """What the graph answers to messages. Nothing is stored."""
+        events = ResponseEvents(empty_response("unstored", int(time.time())))
+        turn = Turn(list(messages), None, model_settings)
+        emitted = [event async for event in self._unstored_turn(turn, events)]
+        return dict(emitted[-1]["response"])
 
     async def _run(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from openai.types.conversations import ConversationItem
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import CompactedResponse, Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 SCHEMAS = json.loads(Path(__file__).with_name("open_responses.json").read_text())
@@ -39,6 +39,13 @@ def check_event(event: dict[str, Any]) -> None:
     else:
         assert name or event["type"].startswith("response.mcp_call"), event["type"]
     _openai(ResponseStreamEvent).validate_json(json.dumps(event), strict=True)
+
+
+def check_compaction(answer: dict[str, Any]) -> None:
+    """A compacted conversation is what the standard says; OpenAI's types have no output of the user's."""
+    _validator("CompactResource").validate(answer)
+    assistants = [item for item in answer["output"] if item.get("role") != "user"]
+    _openai(CompactedResponse).validate_json(json.dumps(answer | {"output": assistants}), strict=True)
 
 
 def check_items(items: list[dict[str, Any]]) -> None:

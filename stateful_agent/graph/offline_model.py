@@ -175,6 +175,9 @@ def _reply(messages: Sequence[BaseMessage]) -> str | Calls:
         return f"You have not said anything yet. {ABILITIES}"
     text, earlier = said[-1], said[:-1]
 
+    if asked(text, r"^summarize our conversation"):
+        told = [message.text.removeprefix(NOTICE) for message in messages if isinstance(message, AIMessage)]
+        return "I said: " + "; ".join(f"“{one}”" for one in told if one)
     if asked(text, r"which .*(warm|cold|hott|cool)er"):
         return _compare(messages, colder=asked(text, "colder|cooler"))
     topic = next((past for past in reversed(said) if asked(past, r"weather|what time|time is it")), "")

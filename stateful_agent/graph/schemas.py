@@ -57,7 +57,7 @@ def context_of(graph: CompiledGraph, asked: dict[str, Any], given: Any) -> Any:
         InvalidRequest: it is not of the graph's `context_schema`, or it would mislead not to heed what is asked.
     """
     schema: Any = graph.context_schema
-    heeds = isinstance(schema, type) and issubclass(schema, ModelSettings)
+    heeds = heeds_settings(graph)
     for name, param in HEEDED.items():
         if name in asked and not heeds:
             raise InvalidRequest(
@@ -78,6 +78,12 @@ def context_of(graph: CompiledGraph, asked: dict[str, Any], given: Any) -> Any:
     if unknown := sorted(given.keys() - _types(schema).keys()):  # a dataclass would ignore it
         raise InvalidRequest(f"The graph takes no {unknown[0]!r} in its context.", param=param)
     return _typed(schema, {**(asked if heeds else {}), **given}, param)
+
+
+def heeds_settings(graph: CompiledGraph) -> bool:
+    """Whether a graph heeds what a request asks of the model: its context is `ModelSettings`, or made of it."""
+    schema: Any = graph.context_schema
+    return isinstance(schema, type) and issubclass(schema, ModelSettings)
 
 
 def tool_names(graph: CompiledGraph) -> set[str]:

@@ -18,6 +18,7 @@ from langchain_core.messages import (
 )
 
 from stateful_agent.errors import InvalidRequest
+from stateful_agent.responses.compaction import text_of_compaction
 from stateful_agent.responses.items import items_of, result_item
 from stateful_agent.responses.strict_json import read_json
 
@@ -66,6 +67,8 @@ def to_messages(items: Any, name: str = "input", first: int = 0) -> list[AnyMess
             status = "error" if item.get("status") == "incomplete" else "success"
             call_id, output = _string(item, "call_id", param), _as_text(item.get("output", ""))
             messages.append(ToolMessage(output, tool_call_id=call_id, id=item.get("id"), status=status))
+        elif kind == "compaction":
+            messages.append(AIMessage(text_of_compaction(item, param), id=item.get("id")))
         elif kind not in LEFT_OUT:
             raise InvalidRequest(f"This agent does not take input items of type {kind!r}.", param=param)
     return messages

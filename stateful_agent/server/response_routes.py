@@ -13,6 +13,7 @@ from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.item_list import Order, page_of
 from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.runs.runs import Runs
+from stateful_agent.server.json_body import JsonRoute
 from stateful_agent.server.sse import event_stream
 from stateful_agent.server.user import NamedUser, acting
 
@@ -23,7 +24,7 @@ Flag = Annotated[StrictStr, Query(pattern="^(true|false)$")]
 
 def response_routes(agent: LangGraphResponsesAgent, runs: Runs) -> APIRouter:
     """Routes for responses that are in the event log, or in a thread."""
-    router = APIRouter(tags=["responses"])
+    router = APIRouter(tags=["responses"], route_class=JsonRoute)
     Agent = Annotated[LangGraphResponsesAgent, Depends(acting(agent))]
 
     async def retrieve(
@@ -53,6 +54,14 @@ def response_routes(agent: LangGraphResponsesAgent, runs: Runs) -> APIRouter:
         """The items that a response answers, the newest first unless asked otherwise, as long as its thread is kept."""
         return page_of(await agent.alist_input_items(response_id), after, limit, order)
 
+    async def compact(agent: Agent, body: dict[str, Any]) -> Any:
+        """Make a conversation shorter: a thread that is named, or the one that `input` holds."""
+        return await agent.acompact(body)
+
+    for path in ("/responses/compact", "/v1/responses/compact"):
+        router.add_api_route(
+            path, compact, methods=["POST"], response_model=None, summary="Make a conversation shorter"
+        )
     for path in ("/responses/{response_id}", "/v1/responses/{response_id}"):
         router.add_api_route(path, delete, methods=["DELETE"], response_model=None, summary="Delete a response")
         router.add_api_route(

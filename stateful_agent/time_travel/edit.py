@@ -32,10 +32,12 @@ async def edit(
     remove: Sequence[str],
     values: dict[str, Any],
     as_node: str | None,
+    noted: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Add a child to the checkpoint that `saver` has loaded, with other messages or other values than that has.
 
-    Returns `thread_id`, the new `checkpoint_id`, its `parent_checkpoint_id`, and `next_nodes`.
+    `noted` is stored beside it. Returns `thread_id`, the new `checkpoint_id`, its `parent_checkpoint_id`, and
+    `next_nodes`.
 
     Raises:
         InvalidRequest: it would change nothing, name an unknown message or step, or part a call from its result.
@@ -75,7 +77,8 @@ async def edit(
     saver.keeps_writes = False
     update_values = {**values, **({"messages": update} if update else {})}
     try:
-        edit_ = await graph.aupdate_state(_as_node_config(as_node, base.config), update_values, as_node=as_node)
+        config: RunnableConfig = {**base.config, "metadata": noted or {}}
+        edit_ = await graph.aupdate_state(_as_node_config(as_node, config), update_values, as_node=as_node)
     except InvalidUpdateError as error:
         raise InvalidRequest("Name with as_node the step in whose name to edit.", param="as_node") from error
     if keeps_waiting or not changes_messages:

@@ -3,11 +3,12 @@
 The same methods in Python, in a request as `custom_inputs.operation`, and under `/threads` on the server.
 """
 
+import copy
 import inspect
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from langchain_core.messages import RemoveMessage
 
@@ -31,13 +32,14 @@ from stateful_agent.turn import messages_at
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Method = Callable[Concatenate["TimeTravel", P], Coroutine[Any, Any, T]]
+S = TypeVar("S", bound="TimeTravel")
+Method = Callable[Concatenate[S, P], Coroutine[Any, Any, T]]
 
 OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {}
 """The operations by the names that requests call them by. `operation` lists them."""
 
 
-def operation(method: Method[P, T]) -> Method[P, T]:
+def operation(method: Method[S, P, T]) -> Method[S, P, T]:
     """Make a method an operation: it can be awaited from any event loop, and called in a request."""
     method = on_loop(method)
     OPERATIONS[method.__name__.removeprefix("a")] = method
@@ -61,6 +63,12 @@ class TimeTravel:
 
     attempt: Attempt | None
     """The request that an operation is done for: a retry of it must not edit a second time."""
+
+    def as_user(self, user: User) -> Self:
+        """The same agent, acting for a user: it reaches that user's threads only; with `ALL_USERS`, everybody's."""
+        view = copy.copy(self)
+        view.user = user
+        return view
 
     # -- One thread ------------------------------------------------------------------------------------------------
 
