@@ -42,6 +42,8 @@ def _format(form: Any) -> dict[str, Any]:
             return PLAIN
         case {"type": "json_object"}:
             return {"type": "json_object"}
+        case {"type": "json_schema", "json_schema": dict(nested)}:  # as Databricks' provider for the AI SDK has it
+            return _format({"type": "json_schema"} | nested)
         case {"type": "json_schema", "name": str(name), "schema": dict(schema)} if re.fullmatch(r"[\w-]{1,64}", name):
             description, strict = form.get("description"), form.get("strict")
             if isinstance(description, str | None) and isinstance(strict, bool | None):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
@@ -43,8 +44,23 @@ def continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
     leads to the difference; before the first one, if only what comes later is alike. If nothing is alike, all of it is
     new. What the assistant said while it waited for a person is in no thread, and never new.
     """
-    found = _continuation(thread, request)
+    found = _continuation(thread, _in_order_of(thread, request))
     return Continuation([message for message in found.new if not _is_waiting(message)], found.after)
+
+
+def _in_order_of(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """A request with the results of calls that ran at once in the order that the thread has them in.
+
+    A client has them in the order in which they came.
+    """
+    places = {message.tool_call_id: n for n, message in enumerate(thread) if isinstance(message, ToolMessage)}
+    ordered: list[AnyMessage] = []
+    for are_results, group in groupby(request, lambda message: isinstance(message, ToolMessage)):
+        if are_results:
+            ordered += sorted(group, key=lambda one: places.get(getattr(one, "tool_call_id", ""), len(thread)))
+        else:
+            ordered += group
+    return ordered
 
 
 def _continuation(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -> Continuation:

@@ -12,10 +12,26 @@ from agents import (
     OpenAIResponsesModel,
     Runner,
     SQLiteSession,
+    function_tool,
     set_tracing_disabled,
 )
-from driver import BREAK_OFF, CAREFUL, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case
+from driver import (
+    BREAK_OFF,
+    CAREFUL,
+    OSLO,
+    OUTPUT,
+    SF,
+    SF_WEATHER,
+    STRICT_URL,
+    URL,
+    WARMER,
+    WEATHER,
+    WHERE,
+    Saw,
+    case,
+)
 from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 set_tracing_disabled(True)
 loop = asyncio.Runner()
@@ -86,6 +102,45 @@ def fork(saw: Saw) -> None:
     first = run(SF, {"thread_id": saw.thread_id}).last_response_id
     run(OSLO, {}, previous_response_id=first)
     saw.text = run(WHERE, {}, previous_response_id=first).final_output
+
+
+@function_tool
+def get_weather(location: str) -> str:
+    """The weather there."""
+    return OUTPUT
+
+
+@case("client function", by="run")
+def client_function(saw: Saw) -> None:
+    equipped = agent(URL, {"thread_id": saw.thread_id})
+    equipped.tools = [get_weather]
+    result = loop.run(Runner.run(equipped, SF_WEATHER))
+    saw.text, saw.calls = result.final_output, calls_in(result)
+
+
+@case("client function", by="run_streamed")
+def client_function_in_stream(saw: Saw) -> None:
+    async def listen() -> Any:
+        equipped = agent(URL, {"thread_id": saw.thread_id})
+        equipped.tools = [get_weather]
+        result = Runner.run_streamed(equipped, SF_WEATHER)
+        async for _ in result.stream_events():
+            pass
+        return result
+
+    result = loop.run(listen())
+    saw.text, saw.calls = result.final_output, calls_in(result)
+
+
+@case("JSON schema", by="output_type")
+def json_schema(saw: Saw) -> None:
+    class Trip(BaseModel):
+        city: str
+        days: int
+
+    formed = agent(URL, {"thread_id": saw.thread_id})
+    formed.output_type = Trip
+    saw.text = loop.run(Runner.run(formed, SF)).final_output.model_dump_json()
 
 
 @case("approval", by="on_approval_request")

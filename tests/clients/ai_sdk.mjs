@@ -2,10 +2,12 @@
 
 import { createDatabricksProvider } from "@databricks/ai-sdk-provider";
 import { createOpenAI } from "@ai-sdk/openai";
-import { BREAK_OFF, check, name, OSLO, SF, strictUrl, test, url, WARMER, WEATHER, WHERE } from "./driver.mjs";
+import {
+  BREAK_OFF, check, name, OSLO, OUTPUT, PLACE, SCHEMA, SF, SF_WEATHER, strictUrl, test, url, WARMER, WEATHER, WHERE,
+} from "./driver.mjs";
 
 const databricks = name.includes("databricks");
-const { generateText, stepCountIs, streamText } = await import(databricks ? "ai6" : "ai");
+const { generateText, jsonSchema, Output, stepCountIs, streamText, tool } = await import(databricks ? "ai6" : "ai");
 
 // OpenAI's provider takes tools that ran on the server as `mcp_call` items; Databricks' as function calls, but only in
 // a stream: its generateText would try to run them.
@@ -72,6 +74,22 @@ await test("second turn", "history", async (saw) => {
 await test("second turn", "metadata", async (saw) => {
   await ask(WEATHER, place(saw));
   saw.text = (await ask(WARMER, place(saw))).text;
+});
+
+const tools = {
+  get_weather: tool({ description: "The weather there.", inputSchema: jsonSchema(PLACE), execute: () => OUTPUT }),
+};
+
+await test("client function", "generateText", async (saw) => {
+  const result = await generateText({ ...call(SF_WEATHER, { tool_items: inAnswer, ...place(saw) }), tools });
+  saw.text = result.text;
+  saw.calls = callsIn(result.steps);
+});
+
+await test("JSON schema", "Output.object", async (saw) => {
+  const output = Output.object({ schema: jsonSchema(SCHEMA) });
+  const result = await generateText({ ...call(SF, { tool_items: inAnswer, ...place(saw) }), output });
+  saw.text = JSON.stringify(result.output);
 });
 
 await test("fork", "metadata", async (saw) => {

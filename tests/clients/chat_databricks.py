@@ -4,8 +4,23 @@ from typing import Any
 
 from databricks.sdk import WorkspaceClient
 from databricks_langchain import ChatDatabricks
-from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case, use_as_databricks
+from driver import (
+    BREAK_OFF,
+    OSLO,
+    OUTPUT,
+    SF,
+    SF_WEATHER,
+    STRICT_URL,
+    URL,
+    WARMER,
+    WEATHER,
+    WHERE,
+    Saw,
+    case,
+    use_as_databricks,
+)
 from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.tools import tool
 
 
 def connect(url: str) -> Any:
@@ -61,6 +76,22 @@ def second_turn(saw: Saw) -> None:
 def second_turn_in_thread(saw: Saw) -> None:
     first = chat.invoke(WEATHER, **saw.custom_inputs())
     saw.text = chat.invoke(WARMER, custom_inputs={"thread_id": first.custom_outputs["thread_id"]}).text
+
+
+@tool
+def get_weather(location: str) -> str:
+    """The weather there."""
+    return OUTPUT
+
+
+@case("client function", by="bind_tools")
+def client_function(saw: Saw) -> None:
+    bound = chat.bind_tools([get_weather])
+    history: list[Any] = [HumanMessage(SF_WEATHER)]
+    history.append(bound.invoke(history, **saw.custom_inputs()))
+    saw.calls = calls_in(history[-1])
+    history += [get_weather.invoke(call) for call in history[-1].tool_calls]
+    saw.text = bound.invoke(history, **saw.custom_inputs()).text
 
 
 @case("fork", by="custom_inputs")

@@ -2,10 +2,24 @@
 
 from typing import Any
 
-from driver import BREAK_OFF, OSLO, SF, STRICT_URL, URL, WARMER, WEATHER, WHERE, Saw, case
+from driver import (
+    BREAK_OFF,
+    OSLO,
+    OUTPUT,
+    SF,
+    SF_WEATHER,
+    STRICT_URL,
+    URL,
+    WARMER,
+    WEATHER,
+    WHERE,
+    Saw,
+    case,
+)
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 
 def connect(url: str, **fields: Any) -> ChatOpenAI:
@@ -60,6 +74,35 @@ def second_turn_by_response(saw: Saw) -> None:
     first = chat.invoke(WEATHER, extra_body=saw.custom_inputs())
     history = [HumanMessage(WEATHER), first, HumanMessage(WARMER)]
     saw.text = connect(URL, use_previous_response_id=True).invoke(history).text
+
+
+@tool
+def get_weather(location: str) -> str:
+    """The weather there."""
+    return OUTPUT
+
+
+@case("client function", by="bind_tools")
+def client_function(saw: Saw) -> None:
+    bound = chat.bind_tools([get_weather])
+    history: list[Any] = [HumanMessage(SF_WEATHER)]
+    history.append(bound.invoke(history, extra_body=saw.custom_inputs()))
+    saw.calls = calls_in(history[-1])
+    history += [get_weather.invoke(call) for call in history[-1].tool_calls]
+    saw.text = bound.invoke(history, extra_body=saw.custom_inputs()).text
+
+
+@case("JSON schema", by="with_structured_output")
+def json_schema(saw: Saw) -> None:
+    class Trip(BaseModel):
+        """A trip."""
+
+        city: str
+        days: int
+
+    structured = connect(URL, extra_body=saw.custom_inputs()).with_structured_output(Trip)
+    trip: Any = structured.invoke(SF)
+    saw.text = trip.model_dump_json()
 
 
 @case("fork", by="metadata")

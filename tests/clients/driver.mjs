@@ -4,7 +4,14 @@ export const [name, url, strictUrl] = process.argv.slice(2);
 
 export const SF = "I'm headed to SF!", OSLO = "I'm headed to Oslo!", WHERE = "Where am I going?";
 export const WEATHER = "What is the weather in SF and LA?", WARMER = "Which one is warmer?";
+export const SF_WEATHER = "What is the weather in SF?", OUTPUT = "SF: 60°F";
 export const SLOWLY = "slowly", BREAK_OFF = "break off";
+
+const object = (properties) => ({
+  type: "object", properties, required: Object.keys(properties), additionalProperties: false,
+});
+export const PLACE = object({ location: { type: "string" } });
+export const SCHEMA = object({ city: { type: "string" }, days: { type: "integer" } });
 
 /** What a client showed its user. */
 class Saw {

@@ -12,7 +12,28 @@ NAME, URL, STRICT_URL = sys.argv[1:]
 
 SF, OSLO, WHERE = "I'm headed to SF!", "I'm headed to Oslo!", "Where am I going?"
 WEATHER, WARMER = "What is the weather in SF and LA?", "Which one is warmer?"
+SF_WEATHER = "What is the weather in SF?"
 SLOWLY, BREAK_OFF, CAREFUL = "slowly", "break off", "call careful"
+
+
+OUTPUT = "SF: 60°F"
+PLACE = {
+    "type": "object",
+    "properties": {"location": {"type": "string"}},
+    "required": ["location"],
+    "additionalProperties": False,
+}
+FUNCTION: dict[str, Any] = {"type": "function", "name": "get_weather", "parameters": PLACE, "strict": True}
+"""A function of the client's own."""
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+FORM: dict[str, Any] = {"format": {"type": "json_schema", "name": "Trip", "schema": SCHEMA, "strict": True}}
+"""The form of an answer."""
 
 
 @dataclass

@@ -2,7 +2,10 @@
 
 import { setTimeout } from "node:timers/promises";
 import OpenAI from "openai";
-import { BREAK_OFF, check, OSLO, SF, SLOWLY, strictUrl, test, url, WARMER, WEATHER, WHERE } from "./driver.mjs";
+import {
+  BREAK_OFF, check, OSLO, OUTPUT, PLACE, SCHEMA, SF, SF_WEATHER, SLOWLY, strictUrl, test, url, WARMER, WEATHER,
+  WHERE,
+} from "./driver.mjs";
 
 const client = new OpenAI({ baseURL: url, apiKey: "none" });
 const strict = new OpenAI({ baseURL: strictUrl, apiKey: "none" });
@@ -63,6 +66,26 @@ await test("second turn", "history", async (saw) => {
   const history = [{ role: "user", content: WEATHER }];
   history.push(...(await ask(history, place(saw))).output, { role: "user", content: WARMER });
   saw.text = (await ask(history, place(saw))).output_text;
+});
+
+await test("second turn", "conversations.create", async (saw) => {
+  saw.thread_id = (await client.conversations.create()).id;
+  await ask(WEATHER, { conversation: saw.thread_id });
+  saw.text = (await ask(WARMER, { conversation: saw.thread_id })).output_text;
+});
+
+const tools = [{ type: "function", name: "get_weather", parameters: PLACE, strict: true }];
+
+await test("client function", "create", async (saw) => {
+  const asked = await ask(SF_WEATHER, { tools, ...place(saw) });
+  saw.calls = callsIn(asked);
+  const output = { type: "function_call_output", call_id: asked.output.at(-1).call_id, output: OUTPUT };
+  saw.text = (await ask([output], { previous_response_id: asked.id })).output_text;
+});
+
+await test("JSON schema", "create", async (saw) => {
+  const format = { type: "json_schema", name: "Trip", schema: SCHEMA, strict: true };
+  saw.text = (await ask(SF, { text: { format }, ...place(saw) })).output_text;
 });
 
 await test("fork", "custom_inputs", async (saw) => {

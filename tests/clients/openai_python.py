@@ -7,9 +7,13 @@ import openai
 from driver import (
     BREAK_OFF,
     CAREFUL,
+    FORM,
+    FUNCTION,
     NAME,
     OSLO,
+    OUTPUT,
     SF,
+    SF_WEATHER,
     SLOWLY,
     STRICT_URL,
     URL,
@@ -20,6 +24,7 @@ from driver import (
     case,
     use_as_databricks,
 )
+from pydantic import BaseModel
 
 
 def connect(url: str) -> openai.OpenAI:
@@ -34,8 +39,8 @@ def connect(url: str) -> openai.OpenAI:
 client, strict = connect(URL), connect(STRICT_URL)
 
 
-def ask(text: Any, custom: dict[str, Any] | None = None, **fields: Any) -> Any:
-    return client.responses.create(model="agent", input=text, extra_body=custom, **fields)
+def ask(input: Any, custom: dict[str, Any] | None = None, **fields: Any) -> Any:
+    return client.responses.create(model="agent", input=input, extra_body=custom, **fields)
 
 
 def calls_in(response: Any) -> list[str]:
@@ -100,6 +105,47 @@ def second_turn_resent(saw: Saw) -> None:
     saw.text = ask(history, saw.custom_inputs()).output_text
 
 
+@case("client function", by="create")
+def client_function(saw: Saw) -> None:
+    asked = ask(SF_WEATHER, saw.custom_inputs(), tools=[FUNCTION])
+    saw.calls, call = calls_in(asked), asked.output[-1]
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": OUTPUT}
+    saw.text = ask([output], previous_response_id=asked.id).output_text
+
+
+@case("client function", by="stream")
+def client_function_by_helper(saw: Saw) -> None:
+    tools: Any = [FUNCTION]
+    history: list[Any] = [{"role": "user", "content": SF_WEATHER}]
+    while not saw.text:
+        with client.responses.stream(
+            model="agent", input=history, tools=tools, extra_body=saw.custom_inputs()
+        ) as stream:
+            response = stream.get_final_response()
+        history += response.output
+        for item in response.output:
+            if item.type == "function_call":
+                saw.calls.append(item.name)
+                history.append({"type": "function_call_output", "call_id": item.call_id, "output": OUTPUT})
+        saw.text = response.output_text
+
+
+@case("JSON schema", by="create")
+def json_schema(saw: Saw) -> None:
+    saw.text = ask(SF, saw.custom_inputs(), text=FORM).output_text
+
+
+@case("JSON schema", by="parse")
+def json_schema_by_helper(saw: Saw) -> None:
+    class Trip(BaseModel):
+        city: str
+        days: int
+
+    response = client.responses.parse(model="agent", input=SF, text_format=Trip, extra_body=saw.custom_inputs())
+    assert response.output_parsed
+    saw.text = response.output_parsed.model_dump_json()
+
+
 @case("fork", by="custom_inputs")
 def fork(saw: Saw) -> None:
     first = ask(SF, saw.custom_inputs())
@@ -138,8 +184,15 @@ def broken_off_by_helper(saw: Saw) -> None:
     hear_by_helper(saw, strict, BREAK_OFF)
 
 
-if NAME == "DatabricksOpenAI":  # Databricks has no route to a response
+if NAME == "DatabricksOpenAI":  # Databricks has no route to a response, or to conversations
     raise SystemExit
+
+
+@case("second turn", by="conversations.create")
+def second_turn_in_a_conversation(saw: Saw) -> None:
+    saw.thread_id = client.conversations.create().id
+    ask(WEATHER, conversation=saw.thread_id)
+    saw.text = ask(WARMER, conversation=saw.thread_id).output_text
 
 
 @case("background")

@@ -9,9 +9,13 @@ from typing import Any
 from driver import (
     BREAK_OFF,
     CAREFUL,
+    FORM,
+    FUNCTION,
     NAME,
     OSLO,
+    OUTPUT,
     SF,
+    SF_WEATHER,
     SLOWLY,
     STRICT_URL,
     URL,
@@ -49,8 +53,9 @@ def events_in(lines: Iterator[str]) -> Iterator[Json]:
     return (json.loads(line[6:]) for line in lines if line.startswith("data: {"))
 
 
-def predict(text: str, custom: Json, url: str = URL, **fields: Any) -> Json:
-    body = {"input": [{"role": "user", "content": text}]} | fields | custom
+def predict(input: str | list[Json], custom: Json, url: str = URL, **fields: Any) -> Json:
+    items = [{"role": "user", "content": input}] if isinstance(input, str) else input
+    body = {"input": items} | fields | custom
     if NAME == "curl":
         return dict(json.loads("".join(curl(f"{url}/responses", body))))
     return dict(deployments(url).predict(endpoint="agent", inputs=body))
@@ -123,13 +128,26 @@ def fork(saw: Saw) -> None:
     saw.text = text_of(predict(WHERE, {"custom_inputs": first["custom_outputs"]}))
 
 
+@case("client function")
+def client_function(saw: Saw) -> None:
+    asked = predict(SF_WEATHER, saw.custom_inputs(), tools=[FUNCTION])
+    saw.calls, call = calls_in(asked), asked["output"][-1]
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": OUTPUT}
+    saw.text = text_of(predict([output], saw.custom_inputs()))
+
+
+@case("JSON schema")
+def json_schema(saw: Saw) -> None:
+    saw.text = text_of(predict(SF, saw.custom_inputs(), text=FORM))
+
+
 @case("approval")
 def approval(saw: Saw) -> None:
     asked = predict(CAREFUL, saw.custom_inputs(), STRICT_URL)
     [request] = [item for item in asked["output"] if item["type"] == "mcp_approval_request"]
     answer = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
     saw.calls = [request["name"]]
-    saw.text = text_of(predict("", saw.custom_inputs(), STRICT_URL, input=[answer]))
+    saw.text = text_of(predict([answer], saw.custom_inputs(), STRICT_URL))
 
 
 @case("refused")

@@ -57,6 +57,16 @@ def test_continuation(thread: str, request_: str, new: str, after: int | None) -
     assert continuation(messages(thread), messages(request_)) == Continuation(messages(new), after)
 
 
+def test_results_of_calls_at_once_in_the_order_in_which_they_came() -> None:
+    calls = [{"name": "f", "args": {}, "id": name, "type": "tool_call"} for name in "abc"]
+    called: list[AnyMessage] = [HumanMessage("u1"), AIMessage("", tool_calls=calls)]
+    a, b, c = (ToolMessage(name, tool_call_id=name) for name in "abc")
+    answer, question = AIMessage("a1"), HumanMessage("u2")
+    thread = [*called, a, b, c, answer]
+    assert continuation(thread, [*called, c, a, b, answer, question]) == Continuation([question])
+    assert continuation([*called, a], [*called, c, b, a]) == Continuation([c, b])
+
+
 def test_the_same_text_in_another_form() -> None:
     thread = [HumanMessage("look  at\nthis"), AIMessage("well.  So.")]
     request: list[AnyMessage] = [
