@@ -25,6 +25,7 @@ from stateful_agent.server.conversation_routes import conversation_routes
 from stateful_agent.server.errors import answer_errors
 from stateful_agent.server.json_body import JsonRoute
 from stateful_agent.server.openapi import ERRORS, TURN, TURN_ANSWERS, description
+from stateful_agent.server.paths import EncodedSlashes
 from stateful_agent.server.response_routes import response_routes
 from stateful_agent.server.sse import event_stream
 from stateful_agent.server.thread_routes import thread_routes
@@ -56,6 +57,7 @@ def create_app(agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambd
     trusted = settings.trusted_identity
     app.state.user_header = None if trusted == "context" else trusted
     answer_errors(app)
+    app.add_middleware(EncodedSlashes)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

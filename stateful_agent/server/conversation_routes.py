@@ -98,7 +98,7 @@ def conversation_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         return _as_conversation(await agent.aget_thread(conversation_id))
 
     for root in ("/conversations", "/v1/conversations"):
-        one = f"{root}/{{conversation_id}}"
+        one = f"{root}/{{conversation_id:id}}"
         for path, method, endpoint, summary in (
             (root, "POST", create, "Begin a conversation"),
             (one, "GET", retrieve, "A conversation"),
@@ -106,8 +106,8 @@ def conversation_routes(agent: LangGraphResponsesAgent) -> APIRouter:
             (one, "DELETE", delete, "Delete a conversation"),
             (f"{one}/items", "POST", create_items, "Add items"),
             (f"{one}/items", "GET", list_items, "List items"),
-            (f"{one}/items/{{item_id}}", "GET", retrieve_item, "An item"),
-            (f"{one}/items/{{item_id}}", "DELETE", delete_item, "Delete an item"),
+            (f"{one}/items/{{item_id:id}}", "GET", retrieve_item, "An item"),
+            (f"{one}/items/{{item_id:id}}", "DELETE", delete_item, "Delete an item"),
         ):
             router.add_api_route(path, endpoint, methods=[method], response_model=None, summary=summary)
     return router

@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from stateful_agent.responses.text_options import EFFORTS, SUMMARIES, VERBOSITIES
+
 Json = dict[str, Any]
 
 
@@ -49,7 +51,22 @@ FIELDS: Json = {
     "temperature": {"type": "number", "minimum": 0, "maximum": 2},
     "top_p": {"type": "number", "minimum": 0, "maximum": 1},
     "max_output_tokens": {"type": "integer", "minimum": 1},
+    "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+    "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+    "tools": {"type": "array", "items": {"type": "object", "required": ["type"]}},
+    "tool_choice": {"type": ["string", "object"]},
+    "parallel_tool_calls": {"type": "boolean"},
+    "text": {
+        "type": "object",
+        "properties": {"format": {"type": ["object", "null"]}, "verbosity": {"enum": [*VERBOSITIES, None]}},
+    },
+    "reasoning": {
+        "type": "object",
+        "properties": {"effort": {"enum": [*EFFORTS, None]}, "summary": {"enum": [*SUMMARIES, None]}},
+    },
+    "truncation": {"enum": ["auto", "disabled"]},
     "store": {"type": "boolean"},
+    "background": {"type": "boolean"},
 }
 THREAD = {"thread_id": "my-trip"}
 TURN: Json = {

@@ -171,44 +171,44 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
     async def prune(agent: Agent, which: Prune) -> Json:
         return await agent.aprune(which.older_than_days)
 
-    @router.post("/threads/{thread_id:path}/copy", summary="Copy a thread", description=agent.acopy_thread.__doc__)
+    @router.post("/threads/{thread_id:id}/copy", summary="Copy a thread", description=agent.acopy_thread.__doc__)
     async def copy(agent: Agent, thread_id: str) -> Json:
         return await agent.acopy_thread(thread_id)
 
     @router.get(
-        "/threads/{thread_id:path}/history",
+        "/threads/{thread_id:id}/history",
         summary="List checkpoints",
         description=agent.aget_checkpoint_history.__doc__,
     )
     async def history(agent: Agent, thread_id: str, limit: Limit = 10, before: str | None = None) -> list[Json]:
         return [_as_state(entry) for entry in await agent.aget_checkpoint_history(thread_id, limit, before)]
 
-    @router.post("/threads/{thread_id:path}/history", summary="List checkpoints, asked in LangGraph's form")
+    @router.post("/threads/{thread_id:id}/history", summary="List checkpoints, asked in LangGraph's form")
     async def history_by_post(agent: Agent, thread_id: str, page: HistoryPage) -> list[Json]:
         entries = await agent.aget_checkpoint_history(thread_id, page.limit, page.before_id)
         return [_as_state(entry) for entry in entries]
 
-    @router.get("/threads/{thread_id:path}/branches", summary="List tips", description=agent.alist_branches.__doc__)
+    @router.get("/threads/{thread_id:id}/branches", summary="List tips", description=agent.alist_branches.__doc__)
     async def branches(agent: Agent, thread_id: str) -> list[Json]:
         return await agent.alist_branches(thread_id)
 
     @router.get(
-        "/threads/{thread_id:path}/state/{checkpoint_id}",
+        "/threads/{thread_id:id}/state/{checkpoint_id:id}",
         summary="Everything the agent knew at a checkpoint",
         description=agent.aget_checkpoint_state.__doc__,
     )
     async def state_at(agent: Agent, thread_id: str, checkpoint_id: str) -> Json:
         return _as_state(await agent.aget_checkpoint_state(thread_id, checkpoint_id))
 
-    @router.get("/threads/{thread_id:path}/state", summary="Everything the agent knows at the head")
+    @router.get("/threads/{thread_id:id}/state", summary="Everything the agent knows at the head")
     async def state(agent: Agent, thread_id: str) -> Json:
         return _as_state(await agent.aget_checkpoint_state(thread_id))
 
-    @router.post("/threads/{thread_id:path}/state/checkpoint", summary="The same, asked in LangGraph's form")
+    @router.post("/threads/{thread_id:id}/state/checkpoint", summary="The same, asked in LangGraph's form")
     async def state_by_post(agent: Agent, thread_id: str, at: AtCheckpoint) -> Json:
         return _as_state(await agent.aget_checkpoint_state(thread_id, at.checkpoint.checkpoint_id))
 
-    @router.post("/threads/{thread_id:path}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
+    @router.post("/threads/{thread_id:id}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
     async def update_state(agent: Agent, thread_id: str, edit: Edit) -> Json:
         new, removed, checkpoint_id = edit.new_messages, edit.remove_messages, edit.base_id
         values = edit.values.model_extra if edit.values else None
@@ -219,16 +219,16 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         edited = await agent.aupdate_checkpoint_state(thread_id, checkpoint_id, new, removed, values, edit.as_node)
         return edited | {"checkpoint": _checkpoint(thread_id, edited["checkpoint_id"])}
 
-    @router.get("/threads/{thread_id:path}", summary="A thread", description=agent.aget_thread.__doc__)
+    @router.get("/threads/{thread_id:id}", summary="A thread", description=agent.aget_thread.__doc__)
     async def get(agent: Agent, thread_id: str) -> Json:
         return _as_thread(await agent.aget_thread(thread_id))
 
-    @router.patch("/threads/{thread_id:path}", summary="Add to a thread's metadata, as LangGraph's client does")
+    @router.patch("/threads/{thread_id:id}", summary="Add to a thread's metadata, as LangGraph's client does")
     async def update(agent: Agent, thread_id: str, new: Metadata) -> Json:
         noted = (await agent.aget_thread(thread_id))["metadata"]
         return _as_thread(await agent.aupdate_thread(thread_id, noted | new.metadata))
 
-    @router.delete("/threads/{thread_id:path}", summary="Delete a thread", description=agent.adelete_thread.__doc__)
+    @router.delete("/threads/{thread_id:id}", summary="Delete a thread", description=agent.adelete_thread.__doc__)
     async def delete(agent: Agent, thread_id: str) -> Json:
         return await agent.adelete_thread(thread_id)
 

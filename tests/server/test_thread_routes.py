@@ -156,6 +156,18 @@ class TestOurs:
         }
 
 
+@pytest.mark.parametrize("thread_id", ["x/history", "a/b/state/c", "copy", "x%2Fy", "x/", "ü/?#"])
+def test_every_id_that_can_be_made_can_be_read(http: httpx.Client, thread_id: str) -> None:
+    http.post("/responses", json={"input": "hello", "custom_inputs": {"thread_id": thread_id}})
+    http.post("/responses", json={"input": "hello", "custom_inputs": {"thread_id": "x"}})
+    path = f"/threads/{quoted(thread_id)}"
+    assert http.get(path).json()["thread_id"] == thread_id
+    assert {entry["thread_id"] for entry in http.get(f"{path}/history").json()} == {thread_id}
+    assert http.get(f"/v1/conversations/{quoted(thread_id)}").json()["id"] == thread_id
+    assert http.delete(path).json()["thread_id"] == thread_id
+    assert http.get("/threads/x").status_code == 200
+
+
 def test_langgraphs_client_begins_threads_and_notes_something_of_them(url: str) -> None:
     async def use() -> None:
         threads = get_client(url=url).threads
