@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from databases import value
 
 from stateful_agent.database.embedded import EmbeddedPostgres
 
@@ -33,6 +34,13 @@ class Cluster(EmbeddedPostgres):
         with psycopg.connect(self.url) as connection:
             found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", [name])
             return [pid for (pid,) in found]
+
+    def has_all_of(self, thread_id: str) -> None:
+        """Wait until a server has nothing more to store of the turns of a thread."""
+        query = "SELECT bool_and(is_delivered) FROM agent_turns WHERE thread_id = %s"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            while not value(connection, query, thread_id):
+                time.sleep(0.05)
 
     @contextmanager
     def hanging(self, name: str) -> Iterator[None]:
