@@ -3,6 +3,7 @@
 `make serve` serves it; `from agent import AGENT` talks to it from Python.
 """
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 from mlflow.models import set_model
 
@@ -31,13 +32,25 @@ def tools() -> list[BaseTool]:
     return [current_time, search_tool(settings.tavily_api_key)]
 
 
+def model(name: str | None) -> BaseChatModel:
+    """The model of that name, which asks its provider again where that has no time."""
+    return chat_model(name, max_retries=settings.model_retries, timeout=settings.model_timeout)
+
+
 def graph() -> CompiledGraph:
     """A model step and a tools step, in turns, until the model has its answer. Built when the agent is first used.
 
     Any LangGraph graph whose state has `messages` can stand here instead.
     """
-    model = chat_model(settings.agent_model)
-    steps = build_graph(model, tools(), PROMPT, settings.tool_timeout, settings.tools_to_approve)
+    steps = build_graph(
+        model(settings.agent_model),
+        tools(),
+        PROMPT,
+        settings.tool_timeout,
+        settings.tools_to_approve,
+        fallbacks=[model(name) for name in settings.agent_fallback_models],
+        model_timeout=settings.model_timeout,
+    )
     return steps.compile(name=settings.agent_model or OFFLINE_MODEL)
 
 

@@ -25,8 +25,9 @@ from stateful_agent.checkpoints.reader import config_at
 from stateful_agent.checkpoints.saver import TurnSaver, is_refused
 from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
 from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
-from stateful_agent.errors import AgentError, TooManySteps, is_refusal, typed
+from stateful_agent.errors import AgentError, TooManySteps
 from stateful_agent.event_loop import AgentLoop, on_loop
+from stateful_agent.failures import is_refusal, typed
 from stateful_agent.graph.answer_end import AnswerEnd
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys, tool_names

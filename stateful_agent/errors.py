@@ -4,12 +4,8 @@ Each is an `MlflowException`, so that MLflow's own scoring server answers with t
 docstring is its message, unless whoever raises it knows more.
 """
 
-import logging
-import re
-import uuid
 from typing import Any
 
-from langgraph.errors import is_invalid_resume
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     CANCELLED,
@@ -22,8 +18,6 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
     UNAUTHENTICATED,
 )
-
-logger = logging.getLogger(__name__)
 
 
 class AgentError(MlflowException):
@@ -231,6 +225,12 @@ class ModelRefused(InvalidRequest):
     should_retry = False
 
 
+class ContextTooLong(ModelRefused):
+    """The conversation is too long for the model."""
+
+    code = "context_length_exceeded"
+
+
 class ModelTimedOut(AgentError):
     """The model provider did not answer in time."""
 
@@ -293,72 +293,3 @@ def error_of(fields: dict[str, Any]) -> AgentError:
     error = next(named, AgentError)(fields["message"], param=fields["param"])
     error.should_retry = False  # that would join the same turn
     return error
-
-
-def typed(error: Exception, *, is_stored: bool = False) -> AgentError:
-    """The error that a caller gets when a turn fails with `error`; `is_stored`: after something of it was stored.
-
-    A model provider's own message is passed on. Any other failure is logged under an id, and the caller gets no more
-    than that id.
-    """
-    failure = error if isinstance(error, AgentError) else _failure(error)
-    failure.should_retry = failure.should_retry and not is_stored
-    return failure
-
-
-REFUSALS = (400, 413, 422)
-"""The statuses of a provider that does not like what it is sent, and would not like it again."""
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether a model, or its provider, refused a request for what is in it."""
-    return isinstance(error, InvalidRequest) or _status_of(error) in REFUSALS
-
-
-def _status_of(error: BaseException) -> Any:
-    response = getattr(error, "response", None)
-    return getattr(error, "status_code", None) or getattr(response, "status_code", None)
-
-
-def _failure(error: Exception) -> AgentError:
-    response, status = getattr(error, "response", None), _status_of(error)
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if is_invalid_resume(error):
-        return InvalidRequest(f"The answer is not what was asked for: {_faults(error)}.", param="custom_inputs.resume")
-    if isinstance(error, TimeoutError) or any("Timeout" in name for name in names):
-        return ModelTimedOut(_provider_message(error))
-    if status == 429:
-        limited = ModelRateLimited(_provider_message(error))
-        seconds = str(getattr(response, "headers", {}).get("retry-after"))
-        limited.retry_after = int(seconds) if re.fullmatch("[0-9]{1,6}", seconds) else None
-        return limited
-    if is_refusal(error):
-        return ModelRefused(_provider_message(error))
-    if isinstance(status, int):
-        return ModelFailed(_provider_message(error))
-    error_id = uuid.uuid4().hex[:12]
-    logger.error("A request failed (error %s)", error_id, exc_info=error)
-    if names & {"APIConnectionError", "TransportError", "ConnectionError"}:
-        return ModelFailed(f"The model provider cannot be reached. The log has the cause, under error {error_id}.")
-    return AgentError(f"The agent failed. Its log has the cause, under error {error_id}.")
-
-
-def _faults(error: Any) -> str:
-    """What pydantic finds wrong in a value, and where in it."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".removeprefix(": ") for fault in faults)
-
-
-SECRETS = re.compile(
-    r"(?<=://)[^/@\s]+(?=@)|(?<=Bearer )\S+|\b(?:sk-|pk-|tvly-|dapi)[\w*-]{8,}"
-    r"|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+|(?<=secret=)[^&\s]+|(?<=password=)[^&\s]+",
-    re.IGNORECASE,
-)
-"""What providers quote of the request that they refuse: credentials in a URL, in a header, on their own."""
-
-
-def _provider_message(error: Exception) -> str:
-    """The provider's own message, without the transport's wrapping."""
-    body = getattr(error, "body", None)
-    message = body.get("message") if isinstance(body, dict) else None
-    return SECRETS.sub("***", f"The model provider answered: {message or error}")[:1000]

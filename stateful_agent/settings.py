@@ -13,7 +13,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
     agent_model: str | None = None
-    """The chat model as `provider:model`, e.g. `databricks:<endpoint>` or `openai:gpt-5`. Unset: the offline model."""
+    """The chat model as `provider:model`, e.g. `databricks:<endpoint>` or `openai:gpt-5`. Unset: the offline model.
+
+    Providers: `databricks`, `openai`, `azure_openai`, `anthropic`, `bedrock_converse`, `google_genai`, `ollama`, and
+    what else LangChain's `init_chat_model` knows, once its package is installed.
+    """
+
+    agent_fallback_models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Other models, separated by commas: each is asked where the one before it could not be reached."""
+
+    model_timeout: float = Field(default=180.0, gt=0)
+    """Seconds that the model may be silent, before its answer and amid it. Then the turn fails."""
+
+    model_retries: int = Field(default=2, ge=0)
+    """How often a model that cannot be reached, or has no time, is asked again, while it has not begun to answer."""
 
     agent_system_prompt: str | None = None
     """What the model is told ahead of every conversation, instead of the prompt in `agent.py`."""
@@ -93,7 +106,7 @@ class Settings(BaseSettings):
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""
 
-    @field_validator("tools_to_approve", mode="before")
+    @field_validator("tools_to_approve", "agent_fallback_models", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value

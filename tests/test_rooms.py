@@ -8,23 +8,24 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "stateful_agent"
-BASE = {"errors", "settings", "event_loop", "identity"}
+BASE = {"errors", "failures", "settings", "event_loop", "identity"}
 PURE = {"responses", "turn"}
 ALLOWED = {
     "errors": set(),
+    "failures": {"errors"},
     "settings": set(),
     "event_loop": {"errors"},
     "identity": {"errors", "responses"},
     "responses": {"errors"},
     "turn": {"errors", "responses"},
-    "graph": {"errors", "responses"},
+    "graph": {"errors", "failures", "responses"},
     "database": {"errors", "settings"},
     "checkpoints": BASE | {"responses", "graph", "database"},
     "time_travel": BASE | PURE | {"graph", "database", "checkpoints"},
     "agent": BASE | PURE | {"graph", "database", "checkpoints", "time_travel"},
     "runs": BASE | PURE | {"database", "checkpoints", "agent"},
     "server": BASE | PURE | {"agent", "runs"},
-    "deploy": BASE | PURE | {"agent", "checkpoints"},
+    "deploy": BASE | PURE | {"agent", "checkpoints", "graph"},
 }
 
 

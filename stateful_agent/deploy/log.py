@@ -22,8 +22,9 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     """Log the agent that a file holds, as an MLflow model. Returns the model's URI.
 
     What the file imports from beside it goes along. `requirements` is the project's own requirements file, by default
-    the `requirements.txt` beside the agent, if there is one. Notes on what was left out of it are printed. No secret of
-    the environment is logged: the model reads its settings where it is served. No model is asked.
+    the `requirements.txt` beside the agent, if there is one; the packages of the models' providers are added. Notes on
+    what was left out of it are printed. No secret of the environment is logged: the model reads its settings where it
+    is served. No model is asked.
 
     Raises:
         Failure: the file holds no agent, or something that it needs is missing.
@@ -35,10 +36,12 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     agent_file = agent_file.resolve()
     if requirements is None and agent_file.with_name("requirements.txt").is_file():
         requirements = agent_file.with_name("requirements.txt")
+    settings = Settings()
+    models = [*([settings.agent_model] if settings.agent_model else []), *settings.agent_fallback_models]
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder).resolve()
         _copy_code(agent_file, code)
-        lines, notes = model_requirements(requirements)
+        lines, notes = model_requirements(requirements, models)
         for note in notes:
             print(note, flush=True)
         with _imported_from(code), _no_model_asked():
@@ -49,7 +52,7 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
                     code_paths=[str(path) for path in sorted(code.iterdir())],
                     pip_requirements=lines,
                     input_example=INPUT_EXAMPLE,
-                    resources=resources(Settings()),
+                    resources=resources(settings),
                 )
             except mlflow.MlflowException as error:
                 if error.__cause__ is None:

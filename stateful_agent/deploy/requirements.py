@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -12,23 +12,24 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from stateful_agent.deploy.failure import Failure
+from stateful_agent.graph.models import PROVIDERS
 
 LIBRARY = "stateful-agent"
 NAMES_THE_LIBRARY = re.compile(r"(?:^|[/\\=])stateful[-_.]agent(?:$|[-.@#\[/\\])", re.IGNORECASE)
 
 
-def model_requirements(file: Path | None) -> tuple[list[str], list[str]]:
+def model_requirements(file: Path | None, models: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """The requirements of a model, one a line, and notes for people on what was left out of the project's own `file`.
 
     A package that the file names stays as it is there; what the library needs besides is added in its installed
-    version, extras that the file names included.
+    version, extras that the file names included, and those of the providers of `models`: names as in AGENT_MODEL.
 
     Raises:
         Failure: the file cannot be read, or the library is not installed.
     """
     lines: list[str] = []
     notes: list[str] = []
-    extras: set[str] = set()
+    extras = {extra for name in models if (extra := _extra_of(name))}
     if file is None:
         notes.append("There is no requirements file: only what stateful-agent itself needs is noted in the model.")
     for line in _lines(file) if file else ():
@@ -44,6 +45,12 @@ def model_requirements(file: Path | None) -> tuple[list[str], list[str]]:
     named = {canonicalize_name(found.name) for line in lines if (found := _parsed(line))}
     own = [one for name, one in _own(extras).items() if name not in named]
     return [*lines, *(f"{_with_extras(one)}=={version(one.name)}" for one in own)], notes
+
+
+def _extra_of(model: str) -> str | None:
+    """The extra of ours that a provider's package is in."""
+    provider = model.partition(":")[0]
+    return PROVIDERS[provider][1] if provider in PROVIDERS else None
 
 
 def _own(extras: set[str]) -> dict[str, Requirement]:

@@ -9,8 +9,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from stateful_agent.errors import ModelFailed
 
-END_MARKS = dict.fromkeys(("openai", "azure", "databricks"), ("finish_reason", "status"))
-"""Where a whole answer says why it ends, by LangChain's names of the providers of which that was seen."""
+END_MARKS = dict.fromkeys(("openai", "azure", "databricks"), ("finish_reason", "status")) | {
+    "anthropic": ("stop_reason",)
+}
+"""Where a whole answer says why it ends, by LangChain's names of providers. Amazon's class of models sees to it."""
 
 
 class AnswerEnd(BaseCallbackHandler):

@@ -35,6 +35,8 @@ from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
+from stateful_agent.failures import is_unreachable
+from stateful_agent.graph.answers import collect, name_of, without_others_thoughts
 from stateful_agent.graph.context_window import newest_turns, room_in
 from stateful_agent.graph.model_settings import ModelSettings
 
@@ -49,14 +51,18 @@ def build_graph(
     system_prompt: str = "",
     tool_timeout: float | None = None,
     approve: Collection[str] = (),
+    *,
+    fallbacks: Sequence[BaseChatModel] = (),
+    model_timeout: float | None = None,
 ) -> StateGraph[MessagesState, ModelSettings]:
     """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
 
     A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
     as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
     instructions follow it. A call of a tool whose name is among `approve` waits until a person has approved it; others
-    do not wait for that. A call of a client's function ends the turn: its result comes with the next one. The graph
-    runs asynchronously only.
+    do not wait for that. A call of a client's function ends the turn: its result comes with the next one. Where the
+    model cannot be reached before its answer begins, the first of the `fallbacks` that can be answers; one that is
+    silent for more than `model_timeout` seconds amid its answer has failed. The graph runs asynchronously only.
 
     Raises:
         Misconfigured: there is no tool of a name in `approve`.
@@ -65,27 +71,37 @@ def build_graph(
         names = ", ".join(tool.name for tool in tools)
         raise Misconfigured(f"TOOLS_TO_APPROVE names {unknown[0]!r}, which is no tool here: there are {names}.")
     reviewed = HumanInTheLoopMiddleware(dict.fromkeys(approve, True), interrupt_mode="per_call")
-    plain = ModelSettings()
-    answering = plain.bind(model, tools, [])
+    models, plain = (model, *fallbacks), ModelSettings()
+    answering = [plain.bind(each, tools, []) for each in models]
 
     def settings() -> ModelSettings:
         runtime: Runtime[ModelSettings] | None = get_runtime(ModelSettings)  # none in an edit
         return (runtime and runtime.context) or plain
 
-    def prompt(state: MessagesState) -> list[AnyMessage]:
-        asked = settings()
+    def prompt(model: BaseChatModel, asked: ModelSettings, messages: list[AnyMessage]) -> list[AnyMessage]:
         instructions = "\n\n".join(text for text in (system_prompt, asked.instructions) if text)
         system: list[AnyMessage] = [SystemMessage(instructions)] if instructions else []
         if asked.truncation == "auto":
-            room = room_in(model, system, asked.max_output_tokens)
-            return [*system, *newest_turns(state["messages"], room)]
-        return [*system, *state["messages"]]
+            messages = list(newest_turns(messages, room_in(model, system, asked.max_output_tokens)))
+        return [*system, *without_others_thoughts(messages, model)]
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
-        asked = settings()
-        bound = asked.bind(model, tools, state["messages"]) if asked.binds else answering
-        chunks = [chunk async for chunk in bound.astream(prompt(state), **asked.sampling())]
-        return {"messages": answer_with_refusals(chunks)}
+        asked, messages = settings(), state["messages"]
+        for n, each in enumerate(models):
+            bound = asked.bind(each, tools, messages) if asked.binds else answering[n]
+            answer = bound.astream(prompt(each, asked, messages), **asked.sampling())
+            chunks: list[BaseMessage] = []
+            try:
+                await collect(answer, chunks, model_timeout)
+            except Exception as error:
+                if chunks or not is_unreachable(error) or n + 1 == len(models):
+                    raise
+                continue
+            added = answer_with_refusals(chunks)
+            if n:
+                added[0].response_metadata["answered_by"] = name_of(each)
+            return {"messages": added}
+        raise AssertionError("the last model answers or raises")
 
     async def run_tool(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         return await reviewed.awrap_tool_call(call, lambda approved: in_time(approved, run))

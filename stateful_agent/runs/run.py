@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from stateful_agent.checkpoints.attempt import Attempt
-from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of, typed
+from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of
+from stateful_agent.failures import typed
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.types import Event, Response
 

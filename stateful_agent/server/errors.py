@@ -10,7 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stateful_agent.errors import AgentError, InvalidRequest, ShuttingDown, typed
+from stateful_agent.errors import AgentError, InvalidRequest, ShuttingDown
+from stateful_agent.failures import typed
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi.responses import StreamingResponse
 
-from stateful_agent.errors import ShuttingDown, typed
+from stateful_agent.errors import ShuttingDown
+from stateful_agent.failures import typed
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.types import Event
 

@@ -13,6 +13,7 @@ DECLARED = [
     "psycopg[binary]>=3",
     "mcp<2; extra == 'databricks'",
     "langchain-openai>=1; extra == 'openai'",
+    "langchain-anthropic>=1; extra == 'anthropic'",
     "stateful-agent[databricks,openai]; extra == 'all'",
     "pywin32; sys_platform == 'win32'",
 ]
@@ -54,6 +55,14 @@ def test_the_projects_own_come_first_and_what_the_library_needs_is_added(tmp_pat
 )
 def test_the_library_itself_is_not_required(tmp_path: Path, line: str) -> None:
     assert requirements(tmp_path, line) == OWN
+
+
+def test_packages_of_the_models_providers(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("langchain-openai==1.7\n")
+    models = ["anthropic:claude", "openai:gpt", "another:m"]
+    lines, _ = model_requirements(tmp_path / "requirements.txt", models)
+    assert lines == ["langchain-openai==1.7", *OWN, "langchain-anthropic==0.1"]
+    assert model_requirements(None, ["openai:gpt"])[0] == [*OWN, "langchain-openai==0.1"]
 
 
 def test_extras_that_the_file_names(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scripted import Scripted
 from starlette.testclient import TestClient
 
-from stateful_agent import errors
+from stateful_agent.failures import typed
 from stateful_agent.graph.build import build_graph
 from stateful_agent.server.app import create_app
 
@@ -109,7 +109,7 @@ class TestUnexpected:
     ],
 )
 def test_what_a_provider_quotes_of_our_credentials_is_left_out(message: str) -> None:
-    error = errors.typed(provider_error(openai.AuthenticationError, 401, message))
+    error = typed(provider_error(openai.AuthenticationError, 401, message))
     assert error.status == 502
     assert "5ecret" not in error.message
     assert "***" in error.message
@@ -117,7 +117,7 @@ def test_what_a_provider_quotes_of_our_credentials_is_left_out(message: str) -> 
 
 def test_what_a_provider_writes_of_other_things_is_not() -> None:
     message = "At most 8192 tokens; ask-me-anything about skateboarding, sk-learn and https://provider.test/v1 at me@x."
-    assert message in errors.typed(provider_error(openai.BadRequestError, 400, message)).message
+    assert message in typed(provider_error(openai.BadRequestError, 400, message)).message
 
 
 class TestOrigins:

@@ -1,0 +1,63 @@
+"""What models answer, whichever provider's they are: in time, and as another provider's model can be given it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage
+
+T = TypeVar("T")
+
+THOUGHTS = {"reasoning", "reasoning_content", "redacted_thinking", "thinking"}
+"""The types of content that a model thinks in. It is signed by its provider, and refused by others."""
+
+PROVIDERS = {
+    "AzureChatOpenAI": "openai",
+    "ChatAnthropic": "anthropic",
+    "ChatBedrockConverse": "bedrock_converse",
+    "ChatGoogleGenerativeAI": "google_genai",
+    "ChatOllama": "ollama",
+    "ChatOpenAI": "openai",
+}
+"""What LangChain's classes of models note as `model_provider` of their answers."""
+
+
+def name_of(model: BaseChatModel) -> str:
+    """A model in words: its class, and what its provider calls it."""
+    names = (getattr(model, name, None) for name in ("model_name", "model_id", "model"))
+    return " ".join([type(model).__name__, *(str(name) for name in names if name)][:2])
+
+
+def without_others_thoughts(messages: Sequence[AnyMessage], model: BaseChatModel) -> list[AnyMessage]:
+    """The messages without what models of another provider have thought."""
+    own = next((PROVIDERS[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in PROVIDERS), None)
+    return [_without_thoughts(one) if isinstance(one, AIMessage) and _is_others(one, own) else one for one in messages]
+
+
+def _is_others(message: AIMessage, own: str | None) -> bool:
+    return isinstance(message.content, list) and message.response_metadata.get("model_provider") != own
+
+
+def _without_thoughts(message: AIMessage) -> AIMessage:
+    kept = [part for part in message.content if isinstance(part, str) or part.get("type") not in THOUGHTS]
+    return message.model_copy(update={"content": kept or ""})
+
+
+async def collect(answer: AsyncIterator[T], chunks: list[T], silence: float | None) -> None:
+    """Add the chunks of an answer to a list as they come. For the first, the model's client has a limit of its own.
+
+    Raises:
+        TimeoutError: once the answer had begun, there was none for `silence` seconds.
+    """
+    clock = asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(None) as limit:
+            async for chunk in answer:
+                chunks.append(chunk)
+                if silence and (len(chunks) == 1 or clock() > (limit.when() or 0) - silence + 1):
+                    limit.reschedule(clock() + silence + 1)  # not for each chunk: a second more does not matter
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"it was silent for {silence:g} seconds amid its answer.") from error

@@ -1,0 +1,267 @@
+"""The built-in agent on models of each provider, through LangChain's own classes and the providers' own clients."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from conftest import text_of
+from langchain_core.tools import tool
+from model_apis import (
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    Answer,
+    Anthropic,
+    Bedrock,
+    Call,
+    ChatCompletions,
+    DatabricksServing,
+    ModelApi,
+    Refusal,
+    Reply,
+    Silence,
+    Thinking,
+)
+from walking import user
+
+from stateful_agent.errors import AgentError, ContextTooLong, ModelFailed, ModelRateLimited, ModelRefused, ModelTimedOut
+from stateful_agent.graph.build import build_graph
+from stateful_agent.graph.models import chat_model
+
+Make = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How the agent finds a provider's API."""
+
+    api: type[ModelApi]
+    model: str
+    environment: dict[str, str]
+
+
+PROVIDERS = {
+    "databricks": Provider(
+        DatabricksServing, "databricks:m", {"DATABRICKS_HOST": "{url}", "DATABRICKS_TOKEN": "dapi5ecret5ecret"}
+    ),
+    "openai": Provider(
+        ChatCompletions, "openai:m", {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "sk-5ecret5ecret"}
+    ),
+    "azure_openai": Provider(
+        ChatCompletions,
+        "azure_openai:m",
+        {
+            "AZURE_OPENAI_ENDPOINT": "{url}",
+            "AZURE_OPENAI_API_KEY": "5ecret",
+            "OPENAI_API_VERSION": "2025-03-01-preview",
+        },
+    ),
+    "anthropic": Provider(
+        Anthropic, "anthropic:m", {"ANTHROPIC_API_URL": "{url}", "ANTHROPIC_API_KEY": "sk-5ecret5ecret"}
+    ),
+    "bedrock_converse": Provider(
+        Bedrock,
+        "bedrock_converse:anthropic.claude-sonnet-4-5-20250929-v1:0",
+        {
+            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "{url}",
+            "AWS_ACCESS_KEY_ID": "AKIA5ECRET5ECRET",
+            "AWS_SECRET_ACCESS_KEY": "5ecret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+    ),
+}
+THINKERS = ["databricks", "anthropic", "bedrock_converse"]
+
+
+@tool
+def look(place: str) -> str:
+    """Look at a place."""
+    return f"{place} is fine"
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@dataclass
+class Talk:
+    """An agent on a provider's API."""
+
+    api: ModelApi
+    agent: Any
+
+    def events(self, text: str = "hello", **ref: Any) -> list[Any]:
+        request = {"input": [user(text)], "custom_inputs": {"thread_id": "t"} | ref}
+        return [event.model_dump() for event in self.agent.predict_stream(request)]
+
+    def say(self, text: str = "hello", **ref: Any) -> Any:
+        request = {"input": [user(text)], "custom_inputs": {"thread_id": "t"} | ref}
+        return self.agent.predict(request).model_dump(exclude_none=True)
+
+
+@pytest.fixture
+def talk(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Talk]]:
+    """Lets an agent talk to a provider that gives these answers."""
+    running: list[ModelApi] = []
+
+    def talk(name: str, *answers: Answer, max_retries: int = 0, timeout: float = 20, **more: Any) -> Talk:
+        api = PROVIDERS[name].api(*answers)
+        api.__enter__()
+        running.append(api)
+        for variable, value in PROVIDERS[name].environment.items():
+            monkeypatch.setenv(variable, value.format(url=api.url))
+        model = chat_model(PROVIDERS[name].model, max_retries=max_retries, timeout=timeout)
+        return Talk(api, make_agent(build_graph(model, [look], "Be brief.", model_timeout=timeout, **more)))
+
+    yield talk
+    for api in running:
+        api.__exit__()
+
+
+Talks = Callable[..., Talk]
+
+
+class TestAnAnswer:
+    def test_comes_as_it_is_written(self, talk: Talks, provider: str) -> None:
+        began = time.monotonic()
+        stream = talk(provider, Reply(("an answer of some length",), pause=0.2)).agent.predict_stream(
+            {"input": [user("hello")]}
+        )
+        deltas = [
+            (event.delta, time.monotonic() - began) for event in stream if hasattr(event, "delta") and event.delta
+        ]
+        assert "".join(text for text, _ in deltas) == "an answer of some length"
+        assert deltas[-1][1] - deltas[0][1] > 0.5
+
+    def test_usage_is_counted_once(self, talk: Talks, provider: str) -> None:
+        response = talk(provider, Reply(cached=30)).say()
+        usage = response["usage"]
+        assert (usage["input_tokens"], usage["output_tokens"]) == (INPUT_TOKENS, OUTPUT_TOKENS)
+        assert usage["total_tokens"] == INPUT_TOKENS + OUTPUT_TOKENS
+        assert usage["input_tokens_details"]["cached_tokens"] == 30
+
+    def test_calls_at_once(self, talk: Talks, provider: str) -> None:
+        calls = [Call("look", json.dumps({"place": place}), f"call_{place}") for place in ("SF", "LA")]
+        talking = talk(provider, Reply(("Let me see.", *calls)), Reply())
+        response = talking.say()
+        assert [item["type"] for item in response["output"]].count("function_call") == 2
+        assert text_of(response).endswith("an answer")
+        sent = json.dumps(talking.api.requests[-1])
+        assert "SF is fine" in sent
+        assert "LA is fine" in sent
+
+    def test_what_is_sent_begins_as_before(self, talk: Talks, provider: str) -> None:
+        call = Reply(("Hm.", Call("look", '{"place": "SF"}')))
+        talking = talk(provider, call, Reply(), Reply(("another",)), Reply(("third",)))
+        first = talking.say("one")["custom_outputs"]
+        talking.say("two")
+        talking.say("two", **first)
+        messages = [json.dumps(request["messages"]) for request in talking.api.requests]
+        assert messages[2] == messages[3]
+        for earlier, later in pairwise(messages[:3]):
+            assert later.startswith(earlier[:-1])
+
+    @pytest.mark.parametrize("provider", THINKERS)
+    def test_thoughts_are_told_and_sent_back_with_their_signature(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply((Thinking("Let me think."), "Yes.")), Reply())
+        response = talking.say("one")
+        assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
+        assert response["output"][0]["summary"][0]["text"] == "Let me think."
+        assert text_of(response) == "Yes."
+        talking.say("two")
+        if provider != "databricks":
+            assert "c2lnbmVk" in json.dumps(talking.api.requests[-1])
+
+    def test_others_thoughts_are_not_sent(self, talk: Talks, provider: str) -> None:
+        talk("anthropic", Reply((Thinking("A secret thought."), "Yes."))).say("one")
+        talking = talk("bedrock_converse" if provider == "anthropic" else provider, Reply())
+        assert text_of(talking.say("two")) == "an answer"
+        sent = json.dumps(talking.api.requests[-1])
+        assert "Yes." in sent
+        assert "secret thought" not in sent
+
+    def test_that_is_cut_off_is_incomplete(self, talk: Talks, provider: str) -> None:
+        response = talk(provider, Reply(stop="length")).events()[-1]["response"]
+        assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+    def test_that_is_refused_is_not_completed_as_an_answer(self, talk: Talks, provider: str) -> None:
+        response = talk(provider, Reply(("I cannot help.",), stop="refusal")).events()[-1]["response"]
+        kinds = [part["type"] for item in response["output"] for part in item["content"]]
+        assert response["status"] == "incomplete" or kinds == ["refusal"]
+
+
+FAILURES: dict[str, tuple[type[AgentError], str]] = {
+    "limited": (ModelRateLimited, "Slow down."),
+    "overloaded": (ModelFailed, "We are overloaded."),
+    "broken": (ModelFailed, "It broke."),
+    "key": (ModelFailed, ""),
+    "invalid": (ModelRefused, "A bad image."),
+    "too long": (ContextTooLong, "too long for the model"),
+}
+
+
+class TestAFailure:
+    @pytest.mark.parametrize("failure", FAILURES)
+    def test_has_its_status_and_the_providers_words(self, talk: Talks, provider: str, failure: str) -> None:
+        kind, words = FAILURES[failure]
+        talking = talk(provider, Refusal(failure), Reply())
+        with pytest.raises(AgentError) as caught:
+            talking.say("one")
+        assert type(caught.value) is kind
+        assert words in caught.value.message
+        assert "5ecret" not in caught.value.message.lower()
+        assert len(talking.api.requests) == 1
+        assert text_of(talking.say("two")) == "an answer"
+
+    def test_says_when_to_ask_again(self, talk: Talks, provider: str) -> None:
+        with pytest.raises(ModelRateLimited) as caught:
+            talk(provider, Refusal("limited", {"retry-after": 7})).say()
+        assert caught.value.retry_after == 7
+        with pytest.raises(ModelRateLimited) as caught:
+            talk(provider, Refusal("limited")).say("another")
+        assert caught.value.retry_after is None
+
+    @pytest.mark.parametrize("failure", ["limited", "overloaded", "invalid"])
+    def test_amid_the_answer_is_an_event(self, talk: Talks, provider: str, failure: str) -> None:
+        kind, words = FAILURES[failure]
+        talking = talk(provider, Reply(("half an",), fails=failure), Reply())
+        *_, last = talking.events("one")
+        assert last["type"] == "error"
+        assert words in last["message"]
+        if failure != "overloaded":
+            assert last["code"] == kind.code
+        assert len(talking.api.requests) == 1
+        assert [item["role"] for item in talking.agent.get_checkpoint_state("t")["messages"]] == ["user"]
+        assert text_of(talking.say("two")) == "an answer"
+
+    def test_of_a_stream_that_ends_early(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply(("half an",), breaks_off=True), Reply())
+        *_, last = talking.events("one")
+        assert (last["type"], last["code"]) == ("error", "model_failed")
+        assert [item["role"] for item in talking.agent.get_checkpoint_state("t")["messages"]] == ["user"]
+        assert text_of(talking.say("two")) == "an answer"
+
+    def test_is_tried_again_as_often_as_the_setting_says(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Refusal("overloaded"), Refusal("overloaded"), Reply(), max_retries=2)
+        assert text_of(talking.say()) == "an answer"
+        assert len(talking.api.requests) == 3
+        talking = talk(provider, Refusal("overloaded"), max_retries=1)
+        with pytest.raises(ModelFailed):
+            talking.say("another")
+        assert len(talking.api.requests) == 2
+
+    def test_of_silence_before_the_answer(self, talk: Talks, provider: str) -> None:
+        began = time.monotonic()
+        with pytest.raises(ModelTimedOut):
+            talk(provider, Silence(20), timeout=1).say()
+        assert time.monotonic() - began < 10
+
+    def test_of_silence_amid_the_answer(self, talk: Talks, provider: str) -> None:
+        began = time.monotonic()
+        *_, last = talk(provider, Reply(("half an answer",), pause=4), timeout=1).events()
+        assert (last["type"], last["code"]) == ("error", "model_timed_out")
+        assert time.monotonic() - began < 15
