@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
@@ -11,6 +11,9 @@ T = TypeVar("T")
 
 THOUGHTS = {"reasoning", "reasoning_content", "redacted_thinking", "thinking"}
 """The types of content that a model thinks in. It is signed by its provider, and refused by others."""
+
+ANSWERED_BY = "answered_by"
+"""Where the name of a model is noted that answered in the place of another."""
 
 PROVIDERS = {
     "AzureChatOpenAI": "openai",
@@ -27,6 +30,12 @@ def name_of(model: BaseChatModel) -> str:
     """A model in words: its class, and what its provider calls it."""
     names = (getattr(model, name, None) for name in ("model_name", "model_id", "model"))
     return " ".join([type(model).__name__, *(str(name) for name in names if name)][:2])
+
+
+def answered_by(messages: Any) -> str | None:
+    """Which model has answered with the first of these messages, if it was not the one that was to."""
+    first = messages[0] if isinstance(messages, list) and messages else None
+    return first.response_metadata.get(ANSWERED_BY) if isinstance(first, AIMessage) else None
 
 
 def without_others_thoughts(messages: Sequence[AnyMessage], model: BaseChatModel) -> list[AnyMessage]:

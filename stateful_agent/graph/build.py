@@ -36,7 +36,7 @@ from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
 from stateful_agent.failures import is_unreachable
-from stateful_agent.graph.answers import collect, name_of, without_others_thoughts
+from stateful_agent.graph.answers import ANSWERED_BY, collect, name_of, without_others_thoughts
 from stateful_agent.graph.context_window import newest_turns, room_in
 from stateful_agent.graph.model_settings import ModelSettings
 
@@ -99,7 +99,7 @@ def build_graph(
                 continue
             added = answer_with_refusals(chunks)
             if n:
-                added[0].response_metadata["answered_by"] = name_of(each)
+                added[0].response_metadata[ANSWERED_BY] = name_of(each)
             return {"messages": added}
         raise AssertionError("the last model answers or raises")
 

@@ -15,6 +15,7 @@ CUSTOM_INPUTS = (
     "tool_items",
     "resume",
     "interrupts",
+    "answered_by",
     "state",
     "context",
 )

@@ -66,6 +66,8 @@ class CustomOutputs(TypedDict, total=False):
     thread_id: str
     checkpoint_id: str | None
     parent_checkpoint_id: str
+    answered_by: str
+    """The model that answered where the agent's own could not be reached."""
     interrupts: list[Interrupt]
     state: dict[str, Any]
     result: Any

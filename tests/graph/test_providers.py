@@ -1,6 +1,7 @@
 """The built-in agent on models of each provider, through LangChain's own classes and the providers' own clients."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +28,15 @@ from model_apis import (
 )
 from walking import user
 
-from stateful_agent.errors import AgentError, ContextTooLong, ModelFailed, ModelRateLimited, ModelRefused, ModelTimedOut
+from stateful_agent.errors import (
+    AgentError,
+    ContextTooLong,
+    Misconfigured,
+    ModelFailed,
+    ModelRateLimited,
+    ModelRefused,
+    ModelTimedOut,
+)
 from stateful_agent.graph.build import build_graph
 from stateful_agent.graph.models import chat_model
 
@@ -265,3 +274,55 @@ class TestAFailure:
         *_, last = talk(provider, Reply(("half an answer",), pause=4), timeout=1).events()
         assert (last["type"], last["code"]) == ("error", "model_timed_out")
         assert time.monotonic() - began < 15
+
+
+class TestFallbacks:
+    """Another model answers where the first cannot be reached."""
+
+    @pytest.fixture
+    def second(self, talk: Talks, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ModelApi, Any]]:
+        with Anthropic(Reply((Thinking("So."), "from the second"))) as api:
+            monkeypatch.setenv("ANTHROPIC_API_URL", api.url)
+            monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+            yield api, chat_model("anthropic:claude")
+
+    @pytest.mark.parametrize("failure", ["limited", "overloaded", "key"])
+    def test_answer_and_it_is_told_which(self, talk: Talks, second: Any, failure: str) -> None:
+        talking = talk("openai", Refusal(failure), Reply(("from the first",)), fallbacks=[second[1]])
+        response = talking.say("one")
+        assert text_of(response) == "from the second"
+        assert response["custom_outputs"]["answered_by"] == "ChatAnthropic claude"
+        response = talking.say("two", **response["custom_outputs"])
+        assert text_of(response) == "from the first"
+        assert "answered_by" not in response["custom_outputs"]
+        assert "So." not in json.dumps(talking.api.requests[-1])
+
+    def test_also_where_nobody_listens(self, talk: Talks, second: Any) -> None:
+        talking = talk("openai", Reply(), fallbacks=[second[1]])
+        talking.api.__exit__()
+        assert text_of(talking.say()) == "from the second"
+
+    def test_not_once_the_first_has_begun(self, talk: Talks, second: Any) -> None:
+        talking = talk("openai", Reply(("half",), fails="overloaded"), fallbacks=[second[1]])
+        assert talking.events()[-1]["type"] == "error"
+        assert second[0].requests == []
+
+    @pytest.mark.parametrize("failure", ["invalid", "too long"])
+    def test_not_for_what_is_in_the_request(self, talk: Talks, second: Any, failure: str) -> None:
+        with pytest.raises(ModelRefused):
+            talk("openai", Refusal(failure), fallbacks=[second[1]]).say()
+        assert second[0].requests == []
+
+    def test_the_last_ones_failure_is_told(self, talk: Talks, second: Any) -> None:
+        second[0].answers = [Refusal("broken")]
+        with pytest.raises(ModelFailed, match="It broke"):
+            talk("openai", Refusal("limited"), fallbacks=[second[1]]).say()
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("google_genai:gemini", "google"), ("ollama:llama", "ollama"), ("anthropic:m", "anthropic")]
+)
+def test_a_package_that_is_missing_is_named(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stateful_agent.graph.models.find_spec", lambda package: None)
+    with pytest.raises(Misconfigured, match=re.escape(f"pip install 'stateful-agent[{extra}]'")):
+        chat_model(name)
