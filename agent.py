@@ -50,6 +50,8 @@ def graph() -> CompiledGraph:
         settings.tools_to_approve,
         fallbacks=[model(name) for name in settings.agent_fallback_models],
         model_timeout=settings.model_timeout,
+        context_tokens=settings.context_tokens,
+        prompt_caching=settings.prompt_caching,
     )
     return steps.compile(name=settings.agent_model or OFFLINE_MODEL)
 

@@ -29,7 +29,7 @@ from stateful_agent.errors import AgentError, TooManySteps
 from stateful_agent.event_loop import AgentLoop, on_loop
 from stateful_agent.failures import is_refusal, typed
 from stateful_agent.graph.answer_end import AnswerEnd
-from stateful_agent.graph.answers import answered_by
+from stateful_agent.graph.answers import noted_of
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys, tool_names
 from stateful_agent.graph.streaming import step_path, written_in
@@ -313,8 +313,7 @@ class LangGraphResponsesAgent(Compaction, ResponsesAgent):
                         yield event
                 elif mode == "updates":
                     for messages in written_in(chunk):
-                        if name := answered_by(messages):
-                            custom_outputs["answered_by"] = name
+                        custom_outputs.update(noted_of(messages))  # type: ignore[typeddict-item]
                         for event in events.written(messages):
                             yield event
         except Exception as error:

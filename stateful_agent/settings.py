@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     model_retries: int = Field(default=2, ge=0)
     """How often a model that cannot be reached, or has no time, is asked again, while it has not begun to answer."""
 
+    context_tokens: int | None = Field(default=None, ge=1)
+    """About how many tokens are sent to the model at most: of a longer conversation, the newest turns. Unset: all."""
+
+    prompt_caching: bool = False
+    """Whether Anthropic and Bedrock are told to cache prompts, as other providers do by themselves."""
+
     agent_system_prompt: str | None = None
     """What the model is told ahead of every conversation, instead of the prompt in `agent.py`."""
 

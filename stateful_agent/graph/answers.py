@@ -15,6 +15,9 @@ THOUGHTS = {"reasoning", "reasoning_content", "redacted_thinking", "thinking"}
 ANSWERED_BY = "answered_by"
 """Where the name of a model is noted that answered in the place of another."""
 
+LEFT_OUT = "messages_left_out"
+"""Where it is noted how many of the oldest messages were not sent to the model."""
+
 PROVIDERS = {
     "AzureChatOpenAI": "openai",
     "ChatAnthropic": "anthropic",
@@ -32,15 +35,27 @@ def name_of(model: BaseChatModel) -> str:
     return " ".join([type(model).__name__, *(str(name) for name in names if name)][:2])
 
 
-def answered_by(messages: Any) -> str | None:
-    """Which model has answered with the first of these messages, if it was not the one that was to."""
+def noted_of(messages: Any) -> dict[str, Any]:
+    """What the model step has noted of an answer that a caller is to know: `ANSWERED_BY`, `LEFT_OUT`."""
     first = messages[0] if isinstance(messages, list) and messages else None
-    return first.response_metadata.get(ANSWERED_BY) if isinstance(first, AIMessage) else None
+    metadata = first.response_metadata if isinstance(first, AIMessage) else {}
+    return {name: metadata[name] for name in (ANSWERED_BY, LEFT_OUT) if name in metadata}
+
+
+def provider_of(model: BaseChatModel) -> str | None:
+    """What the model's class notes as `model_provider` of its answers, where it is known."""
+    return next((PROVIDERS[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in PROVIDERS), None)
+
+
+def caching(model: BaseChatModel) -> dict[str, Any]:
+    """The arguments of a call by which the provider keeps what the prompt begins with; the others do by themselves."""
+    marks = provider_of(model) in ("anthropic", "bedrock_converse")
+    return {"cache_control": {"type": "ephemeral"}} if marks else {}
 
 
 def without_others_thoughts(messages: Sequence[AnyMessage], model: BaseChatModel) -> list[AnyMessage]:
     """The messages without what models of another provider have thought."""
-    own = next((PROVIDERS[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in PROVIDERS), None)
+    own = provider_of(model)
     return [_without_thoughts(one) if isinstance(one, AIMessage) and _is_others(one, own) else one for one in messages]
 
 

@@ -36,8 +36,8 @@ from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
 from stateful_agent.failures import is_unreachable
-from stateful_agent.graph.answers import ANSWERED_BY, collect, name_of, without_others_thoughts
-from stateful_agent.graph.context_window import newest_turns, room_in
+from stateful_agent.graph.answers import ANSWERED_BY, LEFT_OUT, caching, collect, name_of, without_others_thoughts
+from stateful_agent.graph.context_window import newest_turns, room_beside, window_of
 from stateful_agent.graph.model_settings import ModelSettings
 
 BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, so it was not made. Make it again."
@@ -54,15 +54,20 @@ def build_graph(
     *,
     fallbacks: Sequence[BaseChatModel] = (),
     model_timeout: float | None = None,
+    context_tokens: int | None = None,
+    prompt_caching: bool = False,
 ) -> StateGraph[MessagesState, ModelSettings]:
     """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
 
     A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
     as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
     instructions follow it. A call of a tool whose name is among `approve` waits until a person has approved it; others
-    do not wait for that. A call of a client's function ends the turn: its result comes with the next one. Where the
-    model cannot be reached before its answer begins, the first of the `fallbacks` that can be answers; one that is
-    silent for more than `model_timeout` seconds amid its answer has failed. The graph runs asynchronously only.
+    do not wait for that. A call of a client's function ends the turn: its result comes with the next one.
+
+    Where the model cannot be reached before its answer begins, the first of the `fallbacks` that can be answers; one
+    that is silent for more than `model_timeout` seconds amid its answer has failed. Of a conversation, the newest turns
+    are sent that take about `context_tokens` tokens at most. With `prompt_caching`, providers that want to be told what
+    of a prompt can be cached are told. The graph runs asynchronously only.
 
     Raises:
         Misconfigured: there is no tool of a name in `approve`.
@@ -78,18 +83,24 @@ def build_graph(
         runtime: Runtime[ModelSettings] | None = get_runtime(ModelSettings)  # none in an edit
         return (runtime and runtime.context) or plain
 
-    def prompt(model: BaseChatModel, asked: ModelSettings, messages: list[AnyMessage]) -> list[AnyMessage]:
+    def system(asked: ModelSettings) -> list[AnyMessage]:
         instructions = "\n\n".join(text for text in (system_prompt, asked.instructions) if text)
-        system: list[AnyMessage] = [SystemMessage(instructions)] if instructions else []
-        if asked.truncation == "auto":
-            messages = list(newest_turns(messages, room_in(model, system, asked.max_output_tokens)))
-        return [*system, *without_others_thoughts(messages, model)]
+        return [SystemMessage(instructions)] if instructions else []
+
+    def fitting(model: BaseChatModel, asked: ModelSettings, messages: list[AnyMessage]) -> Sequence[AnyMessage]:
+        if context_tokens is None and asked.truncation != "auto":
+            return messages
+        window = window_of(model) if asked.truncation == "auto" else None
+        return newest_turns(messages, room_beside(system(asked), asked.max_output_tokens, context_tokens, window))
 
     async def call_model(state: MessagesState) -> dict[str, Any]:
         asked, messages = settings(), state["messages"]
         for n, each in enumerate(models):
             bound = asked.bind(each, tools, messages) if asked.binds else answering[n]
-            answer = bound.astream(prompt(each, asked, messages), **asked.sampling())
+            sent = fitting(each, asked, messages)
+            prompt = [*system(asked), *without_others_thoughts(sent, each)]
+            cached = caching(each) if prompt_caching else {}
+            answer = bound.astream(prompt, **asked.sampling(), **cached)
             chunks: list[BaseMessage] = []
             try:
                 await collect(answer, chunks, model_timeout)
@@ -100,6 +111,8 @@ def build_graph(
             added = answer_with_refusals(chunks)
             if n:
                 added[0].response_metadata[ANSWERED_BY] = name_of(each)
+            if len(sent) < len(messages):
+                added[0].response_metadata[LEFT_OUT] = len(messages) - len(sent)
             return {"messages": added}
         raise AssertionError("the last model answers or raises")
 

@@ -12,11 +12,16 @@ MARGIN = 0.9
 """How much of a window is used, as tokens are counted without the provider's tokenizer."""
 
 
-def room_in(model: BaseChatModel, prompt: Sequence[AnyMessage], max_output_tokens: int | None) -> float:
-    """How many tokens a conversation may take beside the `prompt` before it; infinite where LangChain does not know."""
+def window_of(model: BaseChatModel) -> int | None:
+    """How many tokens a model takes, as far as LangChain knows."""
     window = (model.profile or {}).get("max_input_tokens")
+    return int(window * MARGIN) if window else None
+
+
+def room_beside(prompt: Sequence[AnyMessage], max_output_tokens: int | None, *limits: int | None) -> float:
+    """How many tokens a conversation may take beside the `prompt` before it, and the answer, within all `limits`."""
     taken = count_tokens_approximately(prompt) + (max_output_tokens or 0)
-    return window * MARGIN - taken if window else float("inf")
+    return min((limit for limit in limits if limit is not None), default=float("inf")) - taken
 
 
 def newest_turns(messages: Sequence[AnyMessage], room: float) -> Sequence[AnyMessage]:

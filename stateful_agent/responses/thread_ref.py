@@ -16,6 +16,7 @@ CUSTOM_INPUTS = (
     "resume",
     "interrupts",
     "answered_by",
+    "messages_left_out",
     "state",
     "context",
 )

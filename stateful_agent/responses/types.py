@@ -68,6 +68,8 @@ class CustomOutputs(TypedDict, total=False):
     parent_checkpoint_id: str
     answered_by: str
     """The model that answered where the agent's own could not be reached."""
+    messages_left_out: int
+    """How many of the oldest messages were not sent to the model, in its last call."""
     interrupts: list[Interrupt]
     state: dict[str, Any]
     result: Any

@@ -69,6 +69,15 @@ class TestWithAModelWhoseWindowIsKnown:
         assert (model.received[-1][0].content, model.received[-1][1].type) == ("Be brief.", "human")
         assert len(agent.get_checkpoint_state("t")["messages"]) == 20
 
+    def test_it_is_told_how_many_were_left_out(self, make_agent: Make) -> None:
+        model = Scripted("yes", received=[])
+        agent = make_agent(build_graph(model, [], context_tokens=500))
+        left_out = [self.talk(agent).custom_outputs.get("messages_left_out") for _ in range(10)]
+        assert left_out[:3] == [None, None, None]
+        assert left_out[-1] == 19 - len(model.received[-1])
+        again = self.talk(agent, custom_inputs=self.talk(agent).custom_outputs)
+        assert again.custom_outputs["messages_left_out"] > 0
+
     def test_unless_that_is_asked_for_all_are_sent(self, make_agent: Make) -> None:
         model = Scripted("yes", profile={"max_input_tokens": 50}, received=[])
         agent = make_agent(build_graph(model, []))

@@ -174,6 +174,16 @@ class TestAnAnswer:
         for earlier, later in pairwise(messages[:3]):
             assert later.startswith(earlier[:-1])
 
+    def test_cache_points_are_marked_where_a_provider_wants_them(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply(), prompt_caching=True)
+        talking.say("one")
+        talking.say("two")
+        sent = json.dumps(talking.api.requests[-1])
+        assert ("cache_control" in sent or "cachePoint" in sent) == (provider in ("anthropic", "bedrock_converse"))
+        talking = talk(provider, Reply())
+        talking.say("three")
+        assert "cache" not in json.dumps(talking.api.requests[-1])
+
     @pytest.mark.parametrize("provider", THINKERS)
     def test_thoughts_are_told_and_sent_back_with_their_signature(self, talk: Talks, provider: str) -> None:
         talking = talk(provider, Reply((Thinking("Let me think."), "Yes.")), Reply())
