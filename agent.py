@@ -8,7 +8,15 @@ from langchain_core.tools import BaseTool
 from mlflow.models import set_model
 
 from stateful_agent import LangGraphResponsesAgent, Settings
-from stateful_agent.graph import OFFLINE_MODEL, CompiledGraph, build_graph, chat_model, current_time, search_tool
+from stateful_agent.graph import (
+    OFFLINE_MODEL,
+    CompiledGraph,
+    build_graph,
+    chat_model,
+    current_time,
+    mcp_tools,
+    search_tool,
+)
 
 settings = Settings()
 
@@ -29,7 +37,7 @@ PROMPT = settings.agent_system_prompt or (
 
 def tools() -> list[BaseTool]:
     """What the model can call. Add yours to the list."""
-    return [current_time, search_tool(settings.tavily_api_key)]
+    return [current_time, search_tool(settings.tavily_api_key), *mcp_tools(settings.mcp_servers)]
 
 
 def model(name: str | None) -> BaseChatModel:

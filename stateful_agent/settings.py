@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     agent_system_prompt: str | None = None
     """What the model is told ahead of every conversation, instead of the prompt in `agent.py`."""
 
+    mcp_servers: dict[str, dict[str, Any]] = {}
+    """MCP servers whose tools the agent has, as JSON by their names: `{"files": {"command": "npx", "args": [...]}}`, or
+    `{"tickets": {"url": "https://...", "headers": {"Authorization": "Bearer ${TICKETS_TOKEN}"}}}`."""
+
     tool_timeout: float = Field(default=300.0, gt=0)
     """Seconds that a tool may take. Then its result is that it did not finish."""
 

@@ -105,6 +105,11 @@ def test_a_project_of_ones_own(tmp_path: Path) -> None:
     assert python(found[-1] + "print(graph.compile().get_name())", tmp_path)
 
 
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/tools.md"])
+def test_what_the_built_in_graph_takes(tmp_path: Path, page: str) -> None:
+    assert python("".join(snippets(page, "python")) + "print(graph.compile().get_name())", tmp_path)
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):

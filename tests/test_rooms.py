@@ -25,7 +25,7 @@ ALLOWED = {
     "agent": BASE | PURE | {"graph", "database", "checkpoints", "time_travel"},
     "runs": BASE | PURE | {"database", "checkpoints", "agent"},
     "server": BASE | PURE | {"agent", "runs"},
-    "deploy": BASE | PURE | {"agent", "checkpoints", "graph"},
+    "deploy": BASE | PURE | {"agent", "checkpoints", "graph", "database"},
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from stateful_agent.deploy.failure import Failure, one_line
 from stateful_agent.deploy.project import project_files
-from stateful_agent.deploy.requirements import model_requirements
+from stateful_agent.deploy.requirements import extras_for, model_requirements
 from stateful_agent.settings import Settings
 
 INPUT_EXAMPLE = {"input": [{"role": "user", "content": "What can you do?"}], "store": False}
@@ -22,9 +22,9 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     """Log the agent that a file holds, as an MLflow model. Returns the model's URI.
 
     What the file imports from beside it goes along. `requirements` is the project's own requirements file, by default
-    the `requirements.txt` beside the agent, if there is one; the packages of the models' providers are added. Notes on
-    what was left out of it are printed. No secret of the environment is logged: the model reads its settings where it
-    is served. No model is asked.
+    the `requirements.txt` beside the agent, if there is one; what the settings need is added, such as the package of
+    the model's provider. Notes on what was left out of it are printed. No secret of the environment is logged: the
+    model reads its settings where it is served. No model is asked.
 
     Raises:
         Failure: the file holds no agent, or something that it needs is missing.
@@ -37,11 +37,10 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     if requirements is None and agent_file.with_name("requirements.txt").is_file():
         requirements = agent_file.with_name("requirements.txt")
     settings = Settings()
-    models = [*([settings.agent_model] if settings.agent_model else []), *settings.agent_fallback_models]
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder).resolve()
         _copy_code(agent_file, code)
-        lines, notes = model_requirements(requirements, models)
+        lines, notes = model_requirements(requirements, extras_for(settings))
         for note in notes:
             print(note, flush=True)
         with _imported_from(code), _no_model_asked():

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -12,24 +12,37 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from stateful_agent.deploy.failure import Failure
-from stateful_agent.graph.models import PROVIDERS
+from stateful_agent.settings import Settings
 
 LIBRARY = "stateful-agent"
 NAMES_THE_LIBRARY = re.compile(r"(?:^|[/\\=])stateful[-_.]agent(?:$|[-.@#\[/\\])", re.IGNORECASE)
 
 
-def model_requirements(file: Path | None, models: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+def extras_for(settings: Settings) -> set[str]:
+    """The extras of ours that an agent with these settings needs."""
+    from stateful_agent.database import lakebase  # these take seconds, for which `--help` should not wait
+    from stateful_agent.graph.models import PROVIDERS
+
+    models = [*([settings.agent_model] if settings.agent_model else []), *settings.agent_fallback_models]
+    providers = (model.partition(":")[0] for model in models)
+    extras = {PROVIDERS[provider][1] for provider in providers if provider in PROVIDERS}
+    extras |= {"mcp"} if settings.mcp_servers else set()
+    extras |= {"tavily"} if settings.tavily_api_key else set()
+    return extras | ({"databricks"} if lakebase.location_of(settings) else set())
+
+
+def model_requirements(file: Path | None, extras: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """The requirements of a model, one a line, and notes for people on what was left out of the project's own `file`.
 
     A package that the file names stays as it is there; what the library needs besides is added in its installed
-    version, extras that the file names included, and those of the providers of `models`: names as in AGENT_MODEL.
+    version, with these `extras` and those that the file names.
 
     Raises:
         Failure: the file cannot be read, or the library is not installed.
     """
     lines: list[str] = []
     notes: list[str] = []
-    extras = {extra for name in models if (extra := _extra_of(name))}
+    extras = set(extras)
     if file is None:
         notes.append("There is no requirements file: only what stateful-agent itself needs is noted in the model.")
     for line in _lines(file) if file else ():
@@ -45,12 +58,6 @@ def model_requirements(file: Path | None, models: Sequence[str] = ()) -> tuple[l
     named = {canonicalize_name(found.name) for line in lines if (found := _parsed(line))}
     own = [one for name, one in _own(extras).items() if name not in named]
     return [*lines, *(f"{_with_extras(one)}=={version(one.name)}" for one in own)], notes
-
-
-def _extra_of(model: str) -> str | None:
-    """The extra of ours that a provider's package is in."""
-    provider = model.partition(":")[0]
-    return PROVIDERS[provider][1] if provider in PROVIDERS else None
 
 
 def _own(extras: set[str]) -> dict[str, Requirement]:

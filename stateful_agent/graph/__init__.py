@@ -1,6 +1,7 @@
 """The built-in agent: a graph of a model step and a tools step, the models it can use, and its tools."""
 
 from stateful_agent.graph.build import CompiledGraph, build_graph
+from stateful_agent.graph.mcp_tools import mcp_tools
 from stateful_agent.graph.model_settings import ModelSettings
 from stateful_agent.graph.models import chat_model
 from stateful_agent.graph.offline_model import OFFLINE_MODEL, OfflineModel
@@ -14,5 +15,6 @@ __all__ = [
     "build_graph",
     "chat_model",
     "current_time",
+    "mcp_tools",
     "search_tool",
 ]

@@ -70,11 +70,15 @@ def build_graph(
     of a prompt can be cached are told. The graph runs asynchronously only.
 
     Raises:
-        Misconfigured: there is no tool of a name in `approve`.
+        Misconfigured: there is no tool of a name in `approve`, or there are two of one name.
     """
-    if unknown := sorted(set(approve) - {tool.name for tool in tools}):
-        names = ", ".join(tool.name for tool in tools)
-        raise Misconfigured(f"TOOLS_TO_APPROVE names {unknown[0]!r}, which is no tool here: there are {names}.")
+    own = [tool.name for tool in tools]
+    if unknown := sorted(set(approve) - set(own)):
+        raise Misconfigured(
+            f"TOOLS_TO_APPROVE names {unknown[0]!r}, which is no tool here: there are {', '.join(own)}."
+        )
+    if twice := sorted({name for name in own if own.count(name) > 1}):
+        raise Misconfigured(f"Two tools are named {twice[0]!r}: rename one.")
     reviewed = HumanInTheLoopMiddleware(dict.fromkeys(approve, True), interrupt_mode="per_call")
     models, plain = (model, *fallbacks), ModelSettings()
     answering = [plain.bind(each, tools, []) for each in models]

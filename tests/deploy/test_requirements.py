@@ -1,12 +1,14 @@
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stateful_agent.deploy import Failure
 from stateful_agent.deploy import requirements as module
-from stateful_agent.deploy.requirements import model_requirements
+from stateful_agent.deploy.requirements import extras_for, model_requirements
+from stateful_agent.settings import Settings
 
 DECLARED = [
     "mlflow>=3",
@@ -57,12 +59,28 @@ def test_the_library_itself_is_not_required(tmp_path: Path, line: str) -> None:
     assert requirements(tmp_path, line) == OWN
 
 
-def test_packages_of_the_models_providers(tmp_path: Path) -> None:
+def test_what_the_settings_need(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("langchain-openai==1.7\n")
-    models = ["anthropic:claude", "openai:gpt", "another:m"]
-    lines, _ = model_requirements(tmp_path / "requirements.txt", models)
+    lines, _ = model_requirements(tmp_path / "requirements.txt", {"anthropic", "openai"})
     assert lines == ["langchain-openai==1.7", *OWN, "langchain-anthropic==0.1"]
-    assert model_requirements(None, ["openai:gpt"])[0] == [*OWN, "langchain-openai==0.1"]
+    assert model_requirements(None, {"openai"})[0] == [*OWN, "langchain-openai==0.1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "extras"),
+    [
+        ({}, set()),
+        (
+            {"agent_model": "azure_openai:gpt", "agent_fallback_models": "bedrock_converse:claude"},
+            {"openai", "bedrock"},
+        ),
+        ({"agent_model": "somebody:m"}, set()),
+        ({"mcp_servers": {"s": {"url": "http://x"}}, "tavily_api_key": "k"}, {"mcp", "tavily"}),
+        ({"lakebase_instance_name": "db"}, {"databricks"}),
+    ],
+)
+def test_extras_for_settings(settings: Any, extras: set[str]) -> None:
+    assert extras_for(Settings(**settings)) == extras
 
 
 def test_extras_that_the_file_names(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""The tools of MCP servers (https://modelcontextprotocol.io), over stdio or streamable HTTP.
+
+Each call has a session of its own: a server that dies takes no other call along, and is asked anew by the next.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any
+
+from langchain_core.tools import BaseTool
+
+from stateful_agent.errors import Misconfigured
+
+LISTING_SECONDS = 30
+"""For how long a server may take to say which tools it has."""
+
+
+def mcp_tools(servers: Mapping[str, Mapping[str, Any]]) -> list[BaseTool]:
+    """The tools of these servers, each named and described as `langchain-mcp-adapters` takes a connection.
+
+    Where the `transport` is not given, a `url` is spoken to over streamable HTTP and a `command` over stdio. `${NAME}`
+    in a text stands for the environment variable of that name, so that no token need be written down.
+
+    Raises:
+        Misconfigured: a server cannot be reached, or its description is wrong.
+    """
+    if not servers:
+        return []
+    if find_spec("langchain_mcp_adapters") is None:
+        raise Misconfigured("MCP_SERVERS needs a package: pip install 'stateful-agent[mcp]'")
+    connections = {name: _connection(name, server) for name, server in servers.items()}
+    with ThreadPoolExecutor(1) as thread:  # the caller may be on an event loop
+        return thread.submit(asyncio.run, _all_tools(connections)).result()
+
+
+async def _all_tools(connections: dict[str, dict[str, Any]]) -> list[BaseTool]:
+    found = await asyncio.gather(*(_tools(name, connection) for name, connection in connections.items()))
+    return [tool for tools in found for tool in tools]
+
+
+async def _tools(name: str, connection: dict[str, Any]) -> Sequence[BaseTool]:
+    from langchain_mcp_adapters.client import MultiServerMCPClient  # a second, which only those who use it should pay
+
+    client = MultiServerMCPClient({name: connection})  # type: ignore[dict-item]
+    try:
+        async with asyncio.timeout(LISTING_SECONDS):
+            return await client.get_tools()
+    except Exception as error:
+        raise Misconfigured(f"The MCP server {name!r} does not say which tools it has: {_reason(error)}.") from error
+
+
+def _connection(name: str, server: Mapping[str, Any]) -> dict[str, Any]:
+    connection = {key: _filled(name, value) for key, value in server.items()}
+    if "transport" not in connection:
+        connection["transport"] = "streamable_http" if "url" in connection else "stdio"
+    if connection["transport"] == "stdio":
+        connection.setdefault("args", [])
+    return connection
+
+
+def _filled(name: str, value: Any) -> Any:
+    """A value with environment variables in the place of their names."""
+    if isinstance(value, Mapping):
+        return {key: _filled(name, each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(name, each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if missing := [variable for variable in re.findall(r"\$\{(\w+)\}", value) if variable not in os.environ]:
+        raise Misconfigured(f"The MCP server {name!r} needs the environment variable {missing[0]}, which is not set.")
+    return re.sub(r"\$\{(\w+)\}", lambda variable: os.environ[variable[1]], value)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost of the errors that its libraries wrap."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
