@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
 
+from stateful_agent.errors import ModelRefused
+
 T = TypeVar("T")
 
 THOUGHTS = {"reasoning", "reasoning_content", "redacted_thinking", "thinking"}
@@ -53,6 +55,27 @@ def caching(model: BaseChatModel) -> dict[str, Any]:
     return {"cache_control": {"type": "ephemeral"}} if marks else {}
 
 
+def check_parts(messages: Sequence[AnyMessage], model: BaseChatModel) -> None:
+    """See that a model can be given what is in the messages, before its class trips over it.
+
+    Raises:
+        ModelRefused: Bedrock's takes images and files as data only.
+    """
+    if provider_of(model) != "bedrock_converse":
+        return
+    for message in messages:
+        for part in message.content if isinstance(message.content, list) else ():
+            if isinstance(part, dict) and (url := _url_in(part)) and not url.startswith("data:"):
+                raise ModelRefused("This agent's model takes images and files as data only: send a data URL.")
+
+
+def _url_in(part: dict[str, Any]) -> str | None:
+    match part:
+        case {"type": "image_url", "image_url": {"url": str(url)}} | {"type": "file", "url": str(url)}:
+            return url
+    return None
+
+
 def without_others_thoughts(messages: Sequence[AnyMessage], model: BaseChatModel) -> list[AnyMessage]:
     """The messages without what models of another provider have thought."""
     own = provider_of(model)
@@ -60,7 +83,10 @@ def without_others_thoughts(messages: Sequence[AnyMessage], model: BaseChatModel
 
 
 def _is_others(message: AIMessage, own: str | None) -> bool:
-    return isinstance(message.content, list) and message.response_metadata.get("model_provider") != own
+    """Whether a message is another provider's, as far as that is known."""
+    provider = message.response_metadata.get("model_provider")
+    differs = provider != own if own else provider in PROVIDERS.values()
+    return differs and isinstance(message.content, list)
 
 
 def _without_thoughts(message: AIMessage) -> AIMessage:

@@ -36,7 +36,15 @@ from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
 from stateful_agent.failures import is_unreachable
-from stateful_agent.graph.answers import ANSWERED_BY, LEFT_OUT, caching, collect, name_of, without_others_thoughts
+from stateful_agent.graph.answers import (
+    ANSWERED_BY,
+    LEFT_OUT,
+    caching,
+    check_parts,
+    collect,
+    name_of,
+    without_others_thoughts,
+)
 from stateful_agent.graph.context_window import newest_turns, room_beside, window_of
 from stateful_agent.graph.model_settings import ModelSettings
 
@@ -102,6 +110,7 @@ def build_graph(
         for n, each in enumerate(models):
             bound = asked.bind(each, tools, messages) if asked.binds else answering[n]
             sent = fitting(each, asked, messages)
+            check_parts(sent, each)
             prompt = [*system(asked), *without_others_thoughts(sent, each)]
             cached = caching(each) if prompt_caching else {}
             answer = bound.astream(prompt, **asked.sampling(), **cached)

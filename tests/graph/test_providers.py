@@ -213,6 +213,29 @@ class TestAnAnswer:
         assert response["status"] == "incomplete" or kinds == ["refusal"]
 
 
+class TestAnImage:
+    def ask(self, talking: Talk, url: str) -> Any:
+        parts = [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "image_url": url}]
+        request = {"input": [{"role": "user", "content": parts}], "custom_inputs": {"thread_id": "t"}}
+        return talking.agent.predict(request).model_dump(exclude_none=True)
+
+    def test_as_data(self, talk: Talks, provider: str) -> None:
+        pixel = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+        talking = talk(provider, Reply())
+        assert text_of(self.ask(talking, f"data:image/gif;base64,{pixel}")) == "an answer"
+        assert pixel in json.dumps(talking.api.requests[-1])
+
+    def test_by_its_url(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply())
+        if provider == "bedrock_converse":
+            with pytest.raises(ModelRefused, match="data URL"):
+                self.ask(talking, "https://example.com/a.gif")
+            assert text_of(talking.say("then not")) == "an answer"
+        else:
+            assert text_of(self.ask(talking, "https://example.com/a.gif")) == "an answer"
+            assert "https://example.com/a.gif" in json.dumps(talking.api.requests[-1])
+
+
 FAILURES: dict[str, tuple[type[AgentError], str]] = {
     "limited": (ModelRateLimited, "Slow down."),
     "overloaded": (ModelFailed, "We are overloaded."),
