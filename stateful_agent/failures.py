@@ -38,7 +38,13 @@ BY_NAME: dict[type[AgentError], set[str]] = {
         "ServiceQuotaExceededException",
         "ThrottlingException",
     },
-    ModelRefused: {"BAD_REQUEST", "invalid_request_error", "request_too_large", "ValidationException"},
+    ModelRefused: {
+        "BAD_REQUEST",
+        "context_length_exceeded",
+        "invalid_request_error",
+        "request_too_large",
+        "ValidationException",
+    },
     ModelTimedOut: {"timeout_error", "ModelTimeoutException"},
 }
 """What providers call an error. Amid a stream, it has no status."""
@@ -113,22 +119,27 @@ def _failure(error: Exception) -> AgentError:
 
 def _kind(error: BaseException) -> type[AgentError] | None:
     """Which failure of a model's provider it is; `None`: it is none."""
-    status, names = _status(error), {kind.__name__ for kind in type(error).__mro__}
-    is_providers = status is not None or bool(names & UNREACHABLE)
-    if isinstance(error, ContextOverflowError) or (is_providers and TOO_LONG.search(_words(error))):
-        return ContextTooLong
+    kind = _kind_by_class(error) or _kind_by_status(error)
+    return ContextTooLong if kind is ModelRefused and TOO_LONG.search(_words(error)) else kind
+
+
+def _kind_by_class(error: BaseException) -> type[AgentError] | None:
     for kind, classes in (
+        (ContextTooLong, ContextOverflowError),
         (ModelRateLimited, ModelRateLimitError),
         (ModelRefused, ModelInvalidRequestError),
         (ModelTimedOut, ModelTimeoutError),
     ):
         if isinstance(error, classes):
             return kind
-    if isinstance(error, TimeoutError) or any("Timeout" in name for name in names):
-        return ModelTimedOut
-    if not is_providers:
+    is_timeout = isinstance(error, TimeoutError) or any("Timeout" in kind.__name__ for kind in type(error).__mro__)
+    return ModelTimedOut if is_timeout else None
+
+
+def _kind_by_status(error: BaseException) -> type[AgentError] | None:
+    status, code = _status(error), _code(error)
+    if status is None and not UNREACHABLE & {kind.__name__ for kind in type(error).__mro__}:
         return None
-    code = _code(error)
     by_name = next((kind for kind, codes in BY_NAME.items() if code in codes), None)
     return by_name or BY_STATUS.get(status or 0, ModelFailed)
 

@@ -17,7 +17,7 @@ THOUGHTS = {"reasoning", "reasoning_content", "redacted_thinking", "thinking"}
 ANSWERED_BY = "answered_by"
 """Where the name of a model is noted that answered in the place of another."""
 
-LEFT_OUT = "messages_left_out"
+MESSAGES_LEFT_OUT = "messages_left_out"
 """Where it is noted how many of the oldest messages were not sent to the model."""
 
 PROVIDERS = {
@@ -38,10 +38,10 @@ def name_of(model: BaseChatModel) -> str:
 
 
 def noted_of(messages: Any) -> dict[str, Any]:
-    """What the model step has noted of an answer that a caller is to know: `ANSWERED_BY`, `LEFT_OUT`."""
+    """What the model step has noted of an answer that a caller is to know: `ANSWERED_BY`, `MESSAGES_LEFT_OUT`."""
     first = messages[0] if isinstance(messages, list) and messages else None
     metadata = first.response_metadata if isinstance(first, AIMessage) else {}
-    return {name: metadata[name] for name in (ANSWERED_BY, LEFT_OUT) if name in metadata}
+    return {name: metadata[name] for name in (ANSWERED_BY, MESSAGES_LEFT_OUT) if name in metadata}
 
 
 def provider_of(model: BaseChatModel) -> str | None:

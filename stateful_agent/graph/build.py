@@ -38,7 +38,7 @@ from stateful_agent.errors import Misconfigured
 from stateful_agent.failures import is_unreachable
 from stateful_agent.graph.answers import (
     ANSWERED_BY,
-    LEFT_OUT,
+    MESSAGES_LEFT_OUT,
     caching,
     check_parts,
     collect,
@@ -125,7 +125,7 @@ def build_graph(
             if n:
                 added[0].response_metadata[ANSWERED_BY] = name_of(each)
             if len(sent) < len(messages):
-                added[0].response_metadata[LEFT_OUT] = len(messages) - len(sent)
+                added[0].response_metadata[MESSAGES_LEFT_OUT] = len(messages) - len(sent)
             return {"messages": added}
         raise AssertionError("the last model answers or raises")
 

@@ -120,6 +120,21 @@ def test_what_a_provider_writes_of_other_things_is_not() -> None:
     assert message in typed(provider_error(openai.BadRequestError, 400, message)).message
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "message", "code"),
+    [
+        (openai.BadRequestError, 400, "The input token count (20) exceeds the maximum.", "context_length_exceeded"),
+        (openai.BadRequestError, 400, "This model's maximum context length is exceeded.", "context_length_exceeded"),
+        (openai.BadRequestError, 400, "Prompt is longer than the model's context length.", "context_length_exceeded"),
+        (openai.BadRequestError, 400, "At most 5 images.", "model_refused"),
+        (openai.RateLimitError, 429, "It would exceed your limit of 40,000 input tokens.", "model_rate_limited"),
+        (openai.InternalServerError, 503, "Too many tokens are waiting.", "model_failed"),
+    ],
+)
+def test_only_what_is_refused_can_be_too_long(kind: Any, status: int, message: str, code: str) -> None:
+    assert typed(provider_error(kind, status, message)).code == code
+
+
 class TestOrigins:
     def test_none_but_the_servers_own_by_default(self, serve: Serve) -> None:
         http, headers = serve(words=("ok",)), {"origin": "https://app.test"}
