@@ -313,7 +313,7 @@ class LangGraphResponsesAgent(Compaction, ResponsesAgent):
                         yield event
                 elif mode == "updates":
                     for messages in written_in(chunk):
-                        custom_outputs.update(noted_of(messages))  # type: ignore[typeddict-item]
+                        custom_outputs.update(noted_of(messages))
                         for event in events.written(messages):
                             yield event
         except Exception as error:

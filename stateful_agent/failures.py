@@ -163,14 +163,19 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
+def _fields(error: BaseException) -> Mapping[str, Any]:
+    """What the provider says of an error, in its own form."""
+    response, body = _response(error), getattr(error, "body", None)
+    said = response if isinstance(response, Mapping) else body
+    said = said.get("Error", said.get("error", said)) if isinstance(said, Mapping) else {}
+    return said if isinstance(said, Mapping) else {}
+
+
 def _code(error: BaseException) -> str:
     """What the provider calls the error."""
-    response, body = _response(error), getattr(error, "body", None)
-    if isinstance(response, Mapping):
-        code = str(response.get("Error", {}).get("Code", ""))
-        return code[:1].upper() + code[1:]  # amid a stream, the first letter is small
-    fields = body.get("error", body) if isinstance(body, Mapping) else {}
-    fields = fields if isinstance(fields, Mapping) else {}
+    fields = _fields(error)
+    if amazons := str(fields.get("Code") or ""):
+        return amazons[0].upper() + amazons[1:]  # amid a stream, the first letter is small
     return str(next((fields[name] for name in ("code", "error_code", "type") if fields.get(name)), ""))
 
 
@@ -201,11 +206,8 @@ SECRETS = re.compile(
 
 def _words(error: BaseException) -> str:
     """The provider's own message, without the transport's wrapping."""
-    response, body = _response(error), getattr(error, "body", None)
-    if isinstance(response, Mapping):
-        return str(response.get("Error", {}).get("Message") or error)
-    fields = body.get("error", body) if isinstance(body, Mapping) else {}
-    return str((isinstance(fields, Mapping) and fields.get("message")) or error)
+    fields = _fields(error)
+    return str(fields.get("message") or fields.get("Message") or error)
 
 
 def _message(error: BaseException, kind: type[AgentError]) -> str:

@@ -5,6 +5,7 @@ import sys
 import time
 
 from mcp.server.fastmcp import FastMCP
+from starlette.types import Receive, Scope, Send
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
 server = FastMCP("tests", port=port, stateless_http=True)
@@ -48,7 +49,7 @@ if port:
 
     app = server.streamable_http_app()
 
-    async def guarded(scope, receive, send):  # type: ignore[no-untyped-def]
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and dict(scope["headers"]).get(b"authorization") != b"Bearer t0ken":
             await send({"type": "http.response.start", "status": 401, "headers": []})
             await send({"type": "http.response.body", "body": b"who are you?"})

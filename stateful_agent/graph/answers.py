@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
 
 from stateful_agent.errors import ModelRefused
+from stateful_agent.responses.types import CustomOutputs
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ ANSWERED_BY = "answered_by"
 MESSAGES_LEFT_OUT = "messages_left_out"
 """Where it is noted how many of the oldest messages were not sent to the model."""
 
-PROVIDERS = {
+PROVIDER_BY_CLASS = {
     "AzureChatOpenAI": "openai",
     "ChatAnthropic": "anthropic",
     "ChatBedrockConverse": "bedrock_converse",
@@ -37,16 +38,18 @@ def name_of(model: BaseChatModel) -> str:
     return " ".join([type(model).__name__, *(str(name) for name in names if name)][:2])
 
 
-def noted_of(messages: Any) -> dict[str, Any]:
+def noted_of(messages: Any) -> CustomOutputs:
     """What the model step has noted of an answer that a caller is to know: `ANSWERED_BY`, `MESSAGES_LEFT_OUT`."""
     first = messages[0] if isinstance(messages, list) and messages else None
     metadata = first.response_metadata if isinstance(first, AIMessage) else {}
-    return {name: metadata[name] for name in (ANSWERED_BY, MESSAGES_LEFT_OUT) if name in metadata}
+    noted = {name: metadata[name] for name in (ANSWERED_BY, MESSAGES_LEFT_OUT) if name in metadata}
+    return cast(CustomOutputs, noted)
 
 
 def provider_of(model: BaseChatModel) -> str | None:
     """What the model's class notes as `model_provider` of its answers, where it is known."""
-    return next((PROVIDERS[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in PROVIDERS), None)
+    names = (kind.__name__ for kind in type(model).__mro__)
+    return next((PROVIDER_BY_CLASS[name] for name in names if name in PROVIDER_BY_CLASS), None)
 
 
 def caching(model: BaseChatModel) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def without_others_thoughts(messages: Sequence[AnyMessage], model: BaseChatModel
 def _is_others(message: AIMessage, own: str | None) -> bool:
     """Whether a message is another provider's, as far as that is known."""
     provider = message.response_metadata.get("model_provider")
-    differs = provider != own if own else provider in PROVIDERS.values()
+    differs = provider != own if own else provider in PROVIDER_BY_CLASS.values()
     return differs and isinstance(message.content, list)
 
 

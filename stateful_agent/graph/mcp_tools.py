@@ -37,15 +37,15 @@ def mcp_tools(servers: Mapping[str, Mapping[str, Any]]) -> list[BaseTool]:
         return thread.submit(asyncio.run, _all_tools(connections)).result()
 
 
-async def _all_tools(connections: dict[str, dict[str, Any]]) -> list[BaseTool]:
+async def _all_tools(connections: dict[str, Any]) -> list[BaseTool]:
     found = await asyncio.gather(*(_tools(name, connection) for name, connection in connections.items()))
     return [tool for tools in found for tool in tools]
 
 
-async def _tools(name: str, connection: dict[str, Any]) -> Sequence[BaseTool]:
+async def _tools(name: str, connection: Any) -> Sequence[BaseTool]:
     from langchain_mcp_adapters.client import MultiServerMCPClient  # a second, which only those who use it should pay
 
-    client = MultiServerMCPClient({name: connection})  # type: ignore[dict-item]
+    client = MultiServerMCPClient({name: connection})
     try:
         async with asyncio.timeout(LISTING_SECONDS):
             return await client.get_tools()

@@ -33,7 +33,10 @@ def check_metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("metadata must be a JSON object.", param="metadata")
     try:
+        json.dumps(value, allow_nan=False)
         check_size(value, MOST_METADATA_BYTES)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"metadata is not JSON: {error}.", param="metadata") from error
     except InvalidRequest as error:
         raise InvalidRequest(f"metadata: {error.message}", param="metadata") from error
     return value
@@ -47,7 +50,7 @@ def check_size(items: Any, max_bytes: int) -> None:
         InvalidRequest: it is no JSON.
     """
     try:
-        size = len(json.dumps(items, ensure_ascii=False, allow_nan=False).encode())
+        size = len(json.dumps(items, ensure_ascii=False).encode())
     except UnicodeEncodeError as error:
         raise InvalidRequest("The input holds a lone surrogate: half of a character.", param="input") from error
     except (TypeError, ValueError, RecursionError) as error:

@@ -53,6 +53,8 @@ def _in_order_of(thread: Sequence[BaseMessage], request: Sequence[AnyMessage]) -
 
     A client has them in the order in which they came.
     """
+    if not any(isinstance(message, ToolMessage) for message in request):
+        return list(request)
     places = {message.tool_call_id: n for n, message in enumerate(thread) if isinstance(message, ToolMessage)}
     ordered: list[AnyMessage] = []
     for are_results, group in groupby(request, lambda message: isinstance(message, ToolMessage)):

@@ -58,12 +58,12 @@ async def edit(
     changes_messages = to_items(edited) != to_items(messages)
     if not (changes_messages or values):
         raise InvalidRequest("The edit changes nothing.", param="new_messages")
-    ends_in_calls = bool(edited and unanswered_calls(edited[-1:]))
-    check_pairs(edited[:-1] if ends_in_calls else edited)
+    _check_pairs(edited)
     before, kept = {message.id: message for message in messages}, {message.id for message in edited}
     update: list[BaseMessage] = [RemoveMessage(str(message.id)) for message in messages if message.id not in kept]
     update += [message for message in edited if before.get(message.id) is not message]
 
+    # A conversation without messages is edited as one that is about to begin.
     pending_steps = next_nodes(graph, base.checkpoint) or ([] if messages else [START])
     if START in pending_steps:
         pending_input = base.checkpoint["channel_values"].get(START)
@@ -94,8 +94,7 @@ async def begin_thread(graph: CompiledGraph, saver: TurnSaver, messages: Sequenc
     Raises:
         InvalidRequest: a call is parted from its result.
     """
-    ends_in_calls = bool(messages and unanswered_calls(messages[-1:]))
-    check_pairs(messages[:-1] if ends_in_calls else messages)
+    _check_pairs(messages)
     as_node = node_to_edit_as(graph, messages, [START], waits_for_tools=False) if messages else END
     values = {"messages": list(messages)} if messages else None
     config = _as_node_config(as_node if messages else None, config_at(saver.thread_id))
@@ -103,6 +102,12 @@ async def begin_thread(graph: CompiledGraph, saver: TurnSaver, messages: Sequenc
         await graph.aupdate_state(config, values, as_node=as_node)
     except InvalidUpdateError as error:
         raise InvalidRequest("The graph does not show whose step the last message is: end with a user's.") from error
+
+
+def _check_pairs(messages: Sequence[BaseMessage]) -> None:
+    """Refuse a call that is parted from its result; those at the end may wait for theirs."""
+    ends_in_calls = bool(unanswered_calls(messages[-1:]))
+    check_pairs(messages[:-1] if ends_in_calls else messages)
 
 
 async def _edited(saver: TurnSaver, base: CheckpointTuple) -> dict[str, Any]:

@@ -86,6 +86,13 @@ def test_it_comes_back_as_it_was(make_agent: Make, value: Any, encrypted: bool) 
     assert repr(found) == repr(value)
 
 
+def test_so_does_one_that_an_edit_gives(make_agent: Make) -> None:
+    agent = make_agent(holding("one"))
+    head = say(agent, "one", thread_id="t")["custom_outputs"]["checkpoint_id"]
+    agent.update_checkpoint_state("t", head, values={"value": math.nan})
+    assert math.isnan(stored(agent))
+
+
 def test_what_the_version_before_kept_in_json_is_kept(make_agent: Make, database: str) -> None:
     agent = make_agent(holding(0.5))
     say(agent, "one", thread_id="t")
