@@ -56,6 +56,7 @@ def graph() -> CompiledGraph:
         PROMPT,
         settings.tool_timeout,
         settings.tools_to_approve,
+        max_tool_result_chars=settings.max_tool_result_chars,
         fallbacks=[model(name) for name in settings.agent_fallback_models],
         model_timeout=settings.model_timeout,
         context_tokens=settings.context_tokens,

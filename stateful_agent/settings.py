@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     tool_timeout: float = Field(default=300.0, gt=0)
     """Seconds that a tool may take. Then its result is that it did not finish."""
 
+    max_tool_result_chars: int = Field(default=200_000, ge=1)
+    """Characters of a tool's result that the model reads at most. The rest is cut off."""
+
     max_steps: int = Field(default=100, ge=1)
     """Steps of a turn at most. Then it ends with a message that it took too many."""
 

@@ -1,10 +1,10 @@
 """An MCP server: `python mcp_server.py`, over stdio, or with a port, over streamable HTTP, for those with a token."""
 
+import asyncio
 import os
 import sys
-import time
 
-from mcp.server.fastmcp import FastMCP
+from mcp.server.fastmcp import FastMCP, Image
 from starlette.types import Receive, Scope, Send
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
@@ -24,10 +24,16 @@ def fail() -> str:
 
 
 @server.tool()
-def hang() -> str:
+async def hang() -> str:
     """Take a minute."""
-    time.sleep(60)
+    await asyncio.sleep(60)
     return "done"
+
+
+@server.tool("a.picture")
+def picture() -> Image:
+    """Draw."""
+    return Image(data=b"GIF89a", format="gif")
 
 
 @server.tool()

@@ -3,7 +3,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 
@@ -44,6 +45,22 @@ class Scripted(BaseChatModel):
         if self.failure:
             raise self.failure
         self.finished = True
+
+
+class Calling(Scripted):
+    """A model that makes calls, and says `done` when it has the results."""
+
+    tool: str
+    arguments: tuple[str, ...]
+
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        calls = [
+            tool_call_chunk(name=self.tool, args=arguments, id=f"call {n}", index=n)
+            for n, arguments in enumerate(self.arguments)
+        ]
+        done = isinstance(messages[-1], ToolMessage)
+        chunk = AIMessageChunk(content="done") if done else AIMessageChunk(content="", tool_call_chunks=calls)
+        yield ChatGenerationChunk(message=chunk)
 
 
 async def until(is_so: Callable[[], bool]) -> None:

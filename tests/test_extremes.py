@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from conftest import say
-from langchain_core.messages import AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
-from scripted import Scripted
+from scripted import Calling, Scripted
 from walking import texts, user
 
 from stateful_agent.errors import AgentError, InvalidRequest
@@ -62,22 +62,6 @@ def test_deep_json(make_agent: Make, rows: Callable[[], int], levels: int) -> No
         assert rows() == 0
     else:
         assert agent.get_checkpoint_state("t")["messages"][1]["arguments"] == deep(levels)
-
-
-class Calling(Scripted):
-    """A model that makes calls, and says `done` when it has the results."""
-
-    tool: str
-    arguments: tuple[str, ...]
-
-    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        calls = [
-            tool_call_chunk(name=self.tool, args=arguments, id=f"call {n}", index=n)
-            for n, arguments in enumerate(self.arguments)
-        ]
-        done = isinstance(messages[-1], ToolMessage)
-        chunk = AIMessageChunk(content="done") if done else AIMessageChunk(content="", tool_call_chunks=calls)
-        yield ChatGenerationChunk(message=chunk)
 
 
 def test_dozens_of_calls_with_large_results(make_agent: Make) -> None:

@@ -8,6 +8,7 @@ START -> model -> END
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeAlias, cast
@@ -47,8 +48,14 @@ from stateful_agent.graph.answers import (
 )
 from stateful_agent.graph.context_window import newest_turns, room_beside, window_of
 from stateful_agent.graph.model_settings import ModelSettings
+from stateful_agent.graph.tool_results import readable, reason
 
-BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, so it was not made. Make it again."
+BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, or too long: it was not made. Make it again."
+MAX_ARGUMENT_CHARS = 1_000_000
+"""What a call may take as its arguments. A model that writes more has lost its way."""
+
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What all providers take as a tool's name."""
 
 CompiledGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -60,6 +67,7 @@ def build_graph(
     tool_timeout: float | None = None,
     approve: Collection[str] = (),
     *,
+    max_tool_result_chars: int | None = None,
     fallbacks: Sequence[BaseChatModel] = (),
     model_timeout: float | None = None,
     context_tokens: int | None = None,
@@ -68,7 +76,8 @@ def build_graph(
     """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
 
     A tool that raises, or takes longer than `tool_timeout` seconds, does not end the turn: the model reads the error
-    as the tool's result. The system prompt goes to the model with every call and is never stored; a turn's own
+    as the tool's result. Of a result, it reads the first `max_tool_result_chars` characters; what is no text stays in
+    its artifact. The system prompt goes to the model with every call and is never stored; a turn's own
     instructions follow it. A call of a tool whose name is among `approve` waits until a person has approved it; others
     do not wait for that. A call of a client's function ends the turn: its result comes with the next one.
 
@@ -78,7 +87,7 @@ def build_graph(
     of a prompt can be cached are told. The graph runs asynchronously only.
 
     Raises:
-        Misconfigured: there is no tool of a name in `approve`, or there are two of one name.
+        Misconfigured: there is no tool of a name in `approve`, there are two of one name, or models take no such name.
     """
     own = [tool.name for tool in tools]
     if unknown := sorted(set(approve) - set(own)):
@@ -87,6 +96,8 @@ def build_graph(
         )
     if twice := sorted({name for name in own if own.count(name) > 1}):
         raise Misconfigured(f"Two tools are named {twice[0]!r}: rename one.")
+    if refused := [name for name in own if not TOOL_NAME.fullmatch(name)]:
+        raise Misconfigured(f"A tool is named {refused[0]!r}: models take up to 64 letters, digits, _ and -.")
     reviewed = HumanInTheLoopMiddleware(dict.fromkeys(approve, True), interrupt_mode="per_call")
     models, plain = (model, *fallbacks), ModelSettings()
     answering = [plain.bind(each, tools, []) for each in models]
@@ -135,7 +146,8 @@ def build_graph(
     async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         try:
             async with asyncio.timeout(tool_timeout):
-                return await run(call)
+                result = await run(call)
+            return readable(result, max_tool_result_chars) if isinstance(result, ToolMessage) else result
         except TimeoutError:  # a tool's own is its result already
             text = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."
             name, call_id = call.tool_call["name"], str(call.tool_call["id"])
@@ -185,7 +197,7 @@ def check_graph(graph: Any) -> None:
 
 def tool_error(error: Exception) -> str:
     """What the model reads as the result of a tool that raised."""
-    return f"Error: {error}"
+    return f"Error: {reason(error)}"
 
 
 def calls_and_answered(messages: Sequence[BaseMessage]) -> tuple[Sequence[ToolCall], set[str]]:
@@ -226,6 +238,8 @@ def answer_with_refusals(chunks: Sequence[BaseMessage]) -> list[AnyMessage]:
 
 
 def _is_object(arguments: str) -> bool:
+    if len(arguments) > MAX_ARGUMENT_CHARS:
+        return False
     try:
         return isinstance(json.loads(arguments or "{}"), dict)
     except ValueError:

@@ -14,6 +14,7 @@ from typing import Any
 from langchain_core.tools import BaseTool
 
 from stateful_agent.errors import Misconfigured
+from stateful_agent.graph.tool_results import reason
 
 LISTING_SECONDS = 30
 """For how long a server may take to say which tools it has."""
@@ -23,7 +24,8 @@ def mcp_tools(servers: Mapping[str, Mapping[str, Any]]) -> list[BaseTool]:
     """The tools of these servers, each named and described as `langchain-mcp-adapters` takes a connection.
 
     Where the `transport` is not given, a `url` is spoken to over streamable HTTP and a `command` over stdio. `${NAME}`
-    in a text stands for the environment variable of that name, so that no token need be written down.
+    in a text stands for the environment variable of that name, so that no token need be written down. With
+    `tool_name_prefix`, the server's name and `_` go before the names of its tools.
 
     Raises:
         Misconfigured: a server cannot be reached, or its description is wrong.
@@ -45,12 +47,20 @@ async def _all_tools(connections: dict[str, Any]) -> list[BaseTool]:
 async def _tools(name: str, connection: Any) -> Sequence[BaseTool]:
     from langchain_mcp_adapters.client import MultiServerMCPClient  # a second, which only those who use it should pay
 
-    client = MultiServerMCPClient({name: connection})
+    prefixed = connection.pop("tool_name_prefix", False)
+    client = MultiServerMCPClient({name: connection}, tool_name_prefix=prefixed)
     try:
         async with asyncio.timeout(LISTING_SECONDS):
-            return await client.get_tools()
+            return [_named(tool) for tool in await client.get_tools()]
     except Exception as error:
-        raise Misconfigured(f"The MCP server {name!r} does not say which tools it has: {_reason(error)}.") from error
+        raise Misconfigured(
+            f"The MCP server {name!r} does not say which tools it has: {_first_line(error)}."
+        ) from error
+
+
+def _named(tool: BaseTool) -> BaseTool:
+    """The tool by a name that models take: MCP allows more."""
+    return tool.model_copy(update={"name": re.sub(r"[^a-zA-Z0-9_-]", "_", tool.name)[:64]})
 
 
 def _connection(name: str, server: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +85,5 @@ def _filled(name: str, value: Any) -> Any:
     return re.sub(r"\$\{(\w+)\}", lambda variable: os.environ[variable[1]], value)
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost of the errors that its libraries wrap."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+def _first_line(error: BaseException) -> str:
+    return reason(error).partition("\n")[0].rstrip(".")

@@ -35,7 +35,7 @@ def saying(*messages: AIMessage) -> Model:
 
 SERVER = Path(__file__).parent.parent / "mcp_server.py"
 STDIO = {"command": sys.executable, "args": [str(SERVER)]}
-NAMES = ["add", "fail", "hang", "die"]
+NAMES = ["add", "fail", "hang", "a_picture", "die"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,10 @@ def test_a_failure_is_read_by_the_model(make_agent: Make, server: dict[str, Any]
     assert "no luck" in called(make_agent, mcp_tools({"s": server}), "fail")
 
 
+def test_a_picture_stays_an_artifact(make_agent: Make, server: dict[str, Any]) -> None:
+    assert called(make_agent, mcp_tools({"s": server}), "a_picture") == "[Kept as an artifact: image.]"
+
+
 def test_one_that_hangs_is_given_up(make_agent: Make, server: dict[str, Any]) -> None:
     began = time.monotonic()
     assert "not finished after 2 seconds" in called(make_agent, mcp_tools({"s": server}), "hang", timeout=2)
@@ -89,7 +93,7 @@ def test_one_that_hangs_is_given_up(make_agent: Make, server: dict[str, Any]) ->
 
 def test_one_that_dies_takes_no_other_call_along(make_agent: Make) -> None:
     tools = mcp_tools({"s": STDIO})
-    assert called(make_agent, tools, "die").startswith("Error")
+    assert called(make_agent, tools, "die") == "Error: Connection closed"
     assert called(make_agent, tools, "add", a=2, b=3) == "the sum is 5"
 
 
@@ -121,11 +125,17 @@ def test_one_that_cannot_be_reached_is_named(server: Any, reason: str) -> None:
 
 def test_a_token_that_is_refused(http: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_TOKEN", "wr0ng")
-    with pytest.raises(Misconfigured, match="'s' does not say") as caught:
+    with pytest.raises(Misconfigured, match=r"'s' does not say .*401 Unauthorized") as caught:
         mcp_tools({"s": http})
     assert "wr0ng" not in str(caught.value)
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
-    with pytest.raises(Misconfigured, match="'add'"):
+    with pytest.raises(Misconfigured, match="'a_picture'"):
         build_graph(saying(AIMessage("hi")), [*mcp_tools({"a": STDIO}), *mcp_tools({"b": STDIO})])
+
+
+def test_a_server_may_have_its_name_before_those_of_its_tools(make_agent: Make) -> None:
+    tools = mcp_tools({"s": STDIO | {"tool_name_prefix": True}})
+    assert [tool.name for tool in tools] == [f"s_{name}" for name in NAMES]
+    assert called(make_agent, tools, "s_add", a=2, b=3) == "the sum is 5"
