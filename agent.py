@@ -15,6 +15,7 @@ from stateful_agent.graph import (
     chat_model,
     current_time,
     mcp_tools,
+    memory_tools,
     search_tool,
 )
 
@@ -37,7 +38,8 @@ PROMPT = settings.agent_system_prompt or (
 
 def tools() -> list[BaseTool]:
     """What the model can call. Add yours to the list."""
-    return [current_time, search_tool(settings.tavily_api_key), *mcp_tools(settings.mcp_servers)]
+    remembering = memory_tools if settings.memory else []
+    return [current_time, search_tool(settings.tavily_api_key), *remembering, *mcp_tools(settings.mcp_servers)]
 
 
 def model(name: str | None) -> BaseChatModel:

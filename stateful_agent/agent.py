@@ -23,7 +23,8 @@ from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.langgraph_internals import next_nodes
 from stateful_agent.checkpoints.reader import config_at
 from stateful_agent.checkpoints.saver import TurnSaver, is_refused
-from stateful_agent.checkpoints.store import CheckpointStore, Graph, database_for
+from stateful_agent.checkpoints.store import CheckpointStore, Graph
+from stateful_agent.checkpoints.tables import database_for
 from stateful_agent.checkpoints.waiting import former_ids, interrupts_at
 from stateful_agent.errors import AgentError, TooManySteps
 from stateful_agent.event_loop import AgentLoop, on_loop
@@ -34,6 +35,8 @@ from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys, tool_names
 from stateful_agent.graph.streaming import step_path, written_in
 from stateful_agent.identity import User, identify
+from stateful_agent.memory.embeddings import TextEmbeddings
+from stateful_agent.memory.operations import Memories
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.request import ResponsesRequest, read_request
@@ -51,12 +54,12 @@ from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, p
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
 
 
-class LangGraphResponsesAgent(Compaction, ResponsesAgent):
+class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
     """Any LangGraph graph whose state has `messages`, as a model that remembers, forks and travels in time.
 
     Every method comes twice: as a coroutine named `a...`, and plain, for callers from any thread or notebook. All
-    of the work is done on one event loop that the agent owns. The methods of `TimeTravel` and `Compaction` can be
-    called in a request as well: `custom_inputs` with an `operation`, their arguments beside it.
+    of the work is done on one event loop that the agent owns. The methods of `TimeTravel`, `Compaction` and
+    `Memories` can be called in a request as well: `custom_inputs` with an `operation`, their arguments beside it.
     """
 
     def __init__(self, graph: Graph | Callable[[], Graph], settings: Settings | None = None) -> None:
@@ -65,6 +68,7 @@ class LangGraphResponsesAgent(Compaction, ResponsesAgent):
         self.loop = AgentLoop()
         self.database = database_for(self.settings)
         self.store = CheckpointStore(graph, self.database, self.settings)
+        self.embeddings = TextEmbeddings.of(self.settings)
         self.user: User | None = None
         self.attempt: Attempt | None = None
         atexit.register(self.close)
@@ -180,7 +184,7 @@ class LangGraphResponsesAgent(Compaction, ResponsesAgent):
         context = context_of(self.store.graph, turn.model_settings, turn.context)
         turn = replace(turn, state=input_values(self.store.graph, turn.state))
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
-        graph, saver = await self.store.graph_with_saver()
+        graph, saver = await self.store.graph_with_saver(self.memory_of(user))
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.

@@ -1,9 +1,9 @@
 """Everything configurable, read from the environment in one place."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -56,6 +56,16 @@ class Settings(BaseSettings):
     tool_items: Literal["function_call", "mcp_call", "hidden"] = "function_call"
     """How answers show the agent's own tool calls, unless a request chooses: as function calls with their outputs, as
     `mcp_call`, or not at all."""
+
+    memory: bool = False
+    """Whether the built-in agent can remember things across threads, and recall them, by tools."""
+
+    embedding_model: str | None = None
+    """The model as `provider:model`, e.g. `openai:text-embedding-3-small` or `databricks:<endpoint>`, by which what is
+    remembered is found by its meaning. Unset: not by its meaning."""
+
+    embedding_dimensions: int | None = Field(default=None, ge=1, le=4000)
+    """How many numbers the vectors of `embedding_model` have."""
 
     keep_alive: float = Field(default=15.0, gt=0)
     """Seconds of silence after which a stream sends a comment, so that no proxy takes it for dead."""
@@ -118,6 +128,16 @@ class Settings(BaseSettings):
 
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""
+
+    @model_validator(mode="after")
+    def _check_embeddings(self) -> Self:
+        if (self.embedding_model is None) != (self.embedding_dimensions is None):
+            raise ValueError("EMBEDDING_MODEL and EMBEDDING_DIMENSIONS go together: set both or none.")
+        if self.embedding_model and self.langgraph_aes_key:
+            raise ValueError(
+                "EMBEDDING_MODEL and LANGGRAPH_AES_KEY exclude each other: vectors tell what is encrypted."
+            )
+        return self
 
     @field_validator("tools_to_approve", "agent_fallback_models", mode="before")
     @classmethod

@@ -107,7 +107,7 @@ def shared_database(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def database(shared_database: str) -> Iterator[str]:
     """The URL of a database with nothing in its tables."""
-    from stateful_agent.checkpoints.store import TABLES
+    from stateful_agent.checkpoints.tables import TABLES
 
     yield shared_database
     with psycopg.connect(shared_database, autocommit=True) as connection:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 
 def make_postgres(folder: Path) -> None:
-    from stateful_agent.checkpoints.store import database_for
+    from stateful_agent.checkpoints.tables import database_for
     from stateful_agent.database.embedded import EmbeddedPostgres
     from stateful_agent.settings import Settings
 

@@ -110,6 +110,11 @@ def test_what_the_built_in_graph_takes(tmp_path: Path, page: str) -> None:
     assert python("".join(snippets(page, "python")) + "print(graph.compile().get_name())", tmp_path)
 
 
+def test_memory_across_threads(tmp_path: Path) -> None:
+    output = python("".join(snippets("docs/memory.md", "python")), tmp_path)
+    assert output.startswith("You have asked 1 times.\nYou have asked 2 times.\n[{'namespace': ['visits']")
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):

@@ -22,10 +22,11 @@ ALLOWED = {
     "database": {"errors", "settings"},
     "checkpoints": BASE | {"responses", "graph", "database"},
     "time_travel": BASE | PURE | {"graph", "database", "checkpoints"},
-    "agent": BASE | PURE | {"graph", "database", "checkpoints", "time_travel"},
+    "memory": BASE | PURE | {"graph", "database", "checkpoints", "time_travel"},
+    "agent": BASE | PURE | {"graph", "database", "checkpoints", "time_travel", "memory"},
     "runs": BASE | PURE | {"database", "checkpoints", "agent"},
     "server": BASE | PURE | {"agent", "runs"},
-    "deploy": BASE | PURE | {"agent", "checkpoints", "graph", "database"},
+    "deploy": BASE | PURE | {"agent", "checkpoints", "memory", "graph", "database"},
 }
 
 

@@ -1,8 +1,9 @@
-"""Encryption of what is stored, each value for its own thread, if there is a key (`LANGGRAPH_AES_KEY`)."""
+"""Encryption of what is stored, each value for the place that it is in, if there is a key (`LANGGRAPH_AES_KEY`)."""
 
 import copy
 import os
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
@@ -25,15 +26,19 @@ NONCE_BYTES = 12
 
 
 class Cipher:
-    """Encrypts the values of one thread. They can be decrypted in that thread only, and as the type they had."""
+    """Encrypts the values of one thread, or one that is remembered across threads.
+
+    They can be decrypted in their place only, and as the type that they had.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """A cipher that is bound to no thread yet.
+        """A cipher that is bound to no place yet.
 
         Raises:
             Misconfigured: the key is not as long as it must be, or there is none though encryption is required.
         """
-        self._thread_id = ""
+        self._place = ""
+        self._what = ""
         self._number: int | None = None
         self._is_required = settings.encryption_required
         self._key = _key(settings)
@@ -45,7 +50,15 @@ class Cipher:
     def for_thread(self, thread_id: str) -> Self:
         """The same for the values of a thread."""
         cipher = copy.copy(self)
-        cipher._thread_id = thread_id
+        cipher._place = thread_id
+        cipher._what = f"What thread {thread_id!r} stores"
+        return cipher
+
+    def for_item(self, namespace: Sequence[str], key: str) -> Self:
+        """The same for an item of LangGraph's store."""
+        cipher = copy.copy(self)
+        cipher._place = "\0".join(["", *namespace, key])  # no thread's id begins so
+        cipher._what = f"What is remembered as {key!r}"
         return cipher
 
     def for_message(self, number: int | None) -> Self:
@@ -81,7 +94,7 @@ class Cipher:
         except (InvalidTag, ValueError, TypeError):  # the last two: it is too short, it is not there
             raise Unreadable(
                 f"{self._what} cannot be decrypted: LANGGRAPH_AES_KEY is not the key that it was written with, or it "
-                "was changed, or moved from another thread."
+                "was changed, or moved from another place."
             ) from None
         return kind.removesuffix(ENCRYPTED), plain
 
@@ -123,13 +136,9 @@ class Cipher:
             self.check_plain()
         return metadata
 
-    @property
-    def _what(self) -> str:
-        return f"What thread {self._thread_id!r} stores"
-
     def _bound_to(self, kind: str) -> bytes:
         number = "" if self._number is None else f"{self._number}\0"
-        return f"{self._thread_id}\0{number}{kind}".encode()
+        return f"{self._place}\0{number}{kind}".encode()
 
 
 def _key(settings: Settings) -> AESGCM | None:

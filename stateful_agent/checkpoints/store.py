@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import StateGraph
+from langgraph.store.base import BaseStore
 
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.langgraph_internals import declared_types
@@ -13,27 +13,12 @@ from stateful_agent.checkpoints.lease import Leases
 from stateful_agent.checkpoints.message_log import MessageCache
 from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.serializer import Serializer
-from stateful_agent.database.migrations import Ledgers, tables_of
 from stateful_agent.database.pool import Database
-from stateful_agent.database.statements import migrations
 from stateful_agent.graph.build import CompiledGraph, check_graph
 from stateful_agent.graph.streaming import StepStreams
 from stateful_agent.settings import Settings
 
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledGraph
-
-LEDGERS: Ledgers = {
-    "checkpoint_migrations": dict(enumerate(AsyncPostgresSaver.MIGRATIONS)),
-    "agent_migrations": migrations(),
-}
-"""The migrations of LangGraph's tables, as its saver has them, and of ours beside them."""
-
-TABLES = tables_of(LEDGERS)
-
-
-def database_for(settings: Settings) -> Database:
-    """The database that the settings name, with LangGraph's tables and ours."""
-    return Database(settings, LEDGERS)
 
 
 class CheckpointStore:
@@ -88,10 +73,13 @@ class CheckpointStore:
         _ = self.graph, self.cipher
         await self._database.pool()
 
-    async def graph_with_saver(self) -> tuple[CompiledGraph, TurnSaver]:
-        """The graph with a saver of its own: a shared one's lock would serialize the whole pool."""
+    async def graph_with_saver(self, memory: BaseStore | None = None) -> tuple[CompiledGraph, TurnSaver]:
+        """The graph with a saver of its own: a shared one's lock would serialize the whole pool.
+
+        `memory` is the store that its steps get, unless it has one.
+        """
         pool = await self._database.pool()
         if self._leases is None or self._leases.pool is not pool:
             self._leases, self._messages = Leases(pool, self._settings.thread_timeout), MessageCache()
         saver = TurnSaver(pool, self._leases, self._messages, self._serializer, self.graph)
-        return self.graph.copy({"checkpointer": saver}), saver
+        return self.graph.copy({"checkpointer": saver, "store": self.graph.store or memory}), saver

@@ -20,7 +20,7 @@ def set_up_database(role: str | None = None) -> str:
         raise Failure("Set DATABASE_URL or LAKEBASE_*: the embedded database sets itself up.")
     import psycopg  # with the rest a second, which `--help` should not take
 
-    from stateful_agent.checkpoints.store import database_for
+    from stateful_agent.checkpoints.tables import database_for
     from stateful_agent.errors import AgentError
 
     database = database_for(settings)

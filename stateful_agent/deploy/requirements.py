@@ -21,11 +21,11 @@ NAMES_THE_LIBRARY = re.compile(r"(?:^|[/\\=])stateful[-_.]agent(?:$|[-.@#\[/\\])
 def extras_for(settings: Settings) -> set[str]:
     """The extras of ours that an agent with these settings needs."""
     from stateful_agent.database import lakebase  # these take seconds, for which `--help` should not wait
-    from stateful_agent.graph.models import PROVIDERS
+    from stateful_agent.memory.embeddings import EMBEDDING_PROVIDERS  # of which those of models are a part
 
-    models = [*([settings.agent_model] if settings.agent_model else []), *settings.agent_fallback_models]
-    providers = (model.partition(":")[0] for model in models)
-    extras = {PROVIDERS[provider][1] for provider in providers if provider in PROVIDERS}
+    models = [settings.agent_model, *settings.agent_fallback_models, settings.embedding_model]
+    providers = {model.partition(":")[0] for model in models if model}
+    extras = {EMBEDDING_PROVIDERS[provider][1] for provider in providers & EMBEDDING_PROVIDERS.keys()}
     extras |= {"mcp"} if settings.mcp_servers else set()
     extras |= {"tavily"} if settings.tavily_api_key else set()
     return extras | ({"databricks"} if lakebase.location_of(settings) else set())

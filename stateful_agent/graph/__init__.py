@@ -2,6 +2,7 @@
 
 from stateful_agent.graph.build import CompiledGraph, build_graph
 from stateful_agent.graph.mcp_tools import mcp_tools
+from stateful_agent.graph.memory_tools import memory_tools
 from stateful_agent.graph.model_settings import ModelSettings
 from stateful_agent.graph.models import chat_model
 from stateful_agent.graph.offline_model import OFFLINE_MODEL, OfflineModel
@@ -16,5 +17,6 @@ __all__ = [
     "chat_model",
     "current_time",
     "mcp_tools",
+    "memory_tools",
     "search_tool",
 ]

@@ -38,8 +38,8 @@ SAMPLE_NOTICE = "Not the web: this searches a small built-in sample (set TAVILY_
 @tool
 def search(query: str) -> str:
     """Search for facts, such as the weather somewhere."""
-    wanted = _words(query)
-    scores = {text: len(wanted & _words(text)) for text in SAMPLE}
+    wanted = words(query)
+    scores = {text: len(wanted & words(text)) for text in SAMPLE}
     best = max(scores.values())
     # One word in common says little, unless it is all that was asked for.
     found = [text for text, score in scores.items() if score == best and score >= min(2, len(wanted)) > 0]
@@ -80,5 +80,6 @@ def _results(found: dict[str, Any] | str) -> str:
     return "\n\n".join(f"{page['title']} ({page['url']})\n{page['content']}" for page in found["results"])
 
 
-def _words(text: str) -> set[str]:
+def words(text: str) -> set[str]:
+    """The words of a text that tell what it is about."""
     return set(re.findall(r"\w+", text.lower())) - {"in", "the", "of", "a", "and", "to", "is", "what", "from"}

@@ -24,6 +24,7 @@ from stateful_agent.runs.runs import Runs
 from stateful_agent.server.conversation_routes import conversation_routes
 from stateful_agent.server.errors import answer_errors
 from stateful_agent.server.json_body import JsonRoute
+from stateful_agent.server.memory_routes import memory_routes
 from stateful_agent.server.openapi import ERRORS, TURN, TURN_ANSWERS, description
 from stateful_agent.server.paths import EncodedSlashes
 from stateful_agent.server.response_routes import response_routes
@@ -66,7 +67,8 @@ def create_app(agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambd
             allow_headers=["*"],
             expose_headers=["Retry-After", "x-should-retry"],
         )
-    for router in (turn_routes(runs), response_routes(agent, runs), conversation_routes(agent), thread_routes(agent)):
+    of_operations = (conversation_routes(agent), thread_routes(agent), memory_routes(agent))
+    for router in (turn_routes(runs), response_routes(agent, runs), *of_operations):
         app.include_router(router, responses=ERRORS)
     app.include_router(about_routes())
     return app

@@ -1,6 +1,7 @@
 """Threads as a whole: find, list, delete, prune."""
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -113,6 +114,17 @@ async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:
     if not deleted["checkpoints"]:
         raise ThreadNotFound(param="thread_id")
     return deleted
+
+
+async def delete_threads(pool: Pool, user: User) -> int:
+    """Delete every row of all threads of a user. Returns how many threads there were."""
+    count = 0
+    while found := await fetch(pool, THREADS["list_owned"], owner_parameters(user)):
+        for row in found:
+            with suppress(ThreadNotFound):  # another has deleted it
+                await delete_thread(pool, row["thread_id"])
+                count += 1
+    return count
 
 
 async def prune(pool: Pool, user: User, age: float) -> dict[str, int]:

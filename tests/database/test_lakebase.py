@@ -14,7 +14,7 @@ from psycopg import sql
 from pydantic import SecretStr
 from workspace import DATABASE, ENDPOINT, USER, Workspace, behind_tls, serving_api
 
-from stateful_agent.checkpoints.store import database_for
+from stateful_agent.checkpoints.tables import database_for
 from stateful_agent.database.lakebase import location_of
 from stateful_agent.errors import AgentError, Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings

@@ -10,7 +10,7 @@ from conftest import say, text_of
 from databases import new_database
 from pydantic import SecretStr
 
-from stateful_agent.checkpoints.store import LEDGERS, TABLES, database_for
+from stateful_agent.checkpoints.tables import LEDGERS, TABLES, database_for
 from stateful_agent.database import migrations
 from stateful_agent.database.statements import Function, functions
 from stateful_agent.database.url import in_schema

@@ -11,7 +11,7 @@ from conftest import say, text_of
 from databases import left_running
 from pydantic import SecretStr
 
-from stateful_agent.checkpoints.store import database_for
+from stateful_agent.checkpoints.tables import database_for
 from stateful_agent.database.pool import fetch
 from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings

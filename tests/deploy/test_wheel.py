@@ -133,7 +133,7 @@ def test_extras_that_are_missing_are_named(environment: Path, tmp_path: Path) ->
 import asyncio
 from stateful_agent import Settings
 from stateful_agent.errors import Misconfigured
-from stateful_agent.checkpoints.store import database_for
+from stateful_agent.checkpoints.tables import database_for
 from stateful_agent.graph import chat_model, search_tool
 from pydantic import SecretStr
 

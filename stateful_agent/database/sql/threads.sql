@@ -4,6 +4,10 @@
 -- A thread, if it is a user's.
 SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(owner)s
 
+-- name: list_owned
+-- Some of the threads of a user.
+SELECT thread_id FROM agent_threads WHERE owner = %(owner)s LIMIT 100
+
 -- name: find_response
 -- The thread of a user's response, and the first and the last checkpoint of its turn.
 SELECT thread_id, min(checkpoint_id) AS first_checkpoint_id, max(checkpoint_id) AS checkpoint_id FROM checkpoints
