@@ -35,10 +35,19 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Cited:
+    """Text that rests on a page, or on a document that came with the input."""
+
+    text: str
+    url: str | None = "https://example.com/a"
+    title: str = "A page"
+
+
+@dataclass(frozen=True)
 class Reply:
     """A model's answer, part by part: texts are cut into pieces of five characters."""
 
-    parts: Sequence[str | Thinking | Call] = ("an answer",)
+    parts: Sequence[str | Cited | Thinking | Call] = ("an answer",)
     stop: Literal["end", "length", "refusal"] = "end"
     cached: int = 0
     pause: float = 0
@@ -191,7 +200,7 @@ class ChatCompletions(ModelApi):
 
     def stream(self, reply: Reply) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""})
-        calls = 0
+        calls = said = 0
         for part in reply.parts:
             if isinstance(part, Thinking):
                 yield from (self._chunk(self.thinking(piece)) for piece in pieces(part.text))
@@ -201,10 +210,16 @@ class ChatCompletions(ModelApi):
                 for piece in pieces(part.arguments):
                     yield self._chunk({"tool_calls": [{"index": calls, "function": {"arguments": piece}}]})
                 calls += 1
+            elif isinstance(part, Cited):
+                yield from (self._chunk({"content": piece}) for piece in pieces(part.text))
+                place = {"start_index": said, "end_index": said + len(part.text)}
+                cited = {"url": part.url, "title": part.title} | place
+                yield self._chunk({"annotations": [{"type": "url_citation", "url_citation": cited}]})
             elif reply.stop == "refusal" and not self.filters:
                 yield from (self._chunk({"refusal": piece}) for piece in pieces(part))
             else:
                 yield from (self._chunk({"content": piece}) for piece in pieces(part))
+            said += len(part) if isinstance(part, str) else len(part.text) if isinstance(part, Cited) else 0
         if reply.fails:
             body = self.FAILURES[reply.fails][1]
             yield _event({"error": body.get("error", body)})
@@ -282,11 +297,15 @@ class Anthropic(ModelApi):
         for index, part in enumerate(reply.parts):
             if isinstance(part, Thinking):
                 block: Json = {"type": "thinking", "thinking": "", "signature": ""}
-                deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(part.text)]
+                deltas: list[Json] = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(part.text)]
                 deltas.append({"type": "signature_delta", "signature": part.signature})
             elif isinstance(part, Call):
                 block = {"type": "tool_use", "id": part.call_id, "name": part.name, "input": {}}
                 deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces(part.arguments)]
+            elif isinstance(part, Cited):
+                block = {"type": "text", "text": "", "citations": []}
+                deltas = [{"type": "text_delta", "text": piece} for piece in pieces(part.text)]
+                deltas.append({"type": "citations_delta", "citation": self._citation(part)})
             else:
                 block = {"type": "text", "text": ""}
                 deltas = [{"type": "text_delta", "text": piece} for piece in pieces(part)]
@@ -302,6 +321,14 @@ class Anthropic(ModelApi):
             delta = {"stop_reason": stop, "stop_sequence": None}
             yield self._event("message_delta", delta=delta, usage=usage | {"output_tokens": OUTPUT_TOKENS})
             yield self._event("message_stop")
+
+    @staticmethod
+    def _citation(part: Cited) -> Json:
+        if part.url:
+            about = {"url": part.url, "title": part.title, "cited_text": "so", "encrypted_index": "x"}
+            return {"type": "web_search_result_location"} | about
+        place = {"start_char_index": 0, "end_char_index": 2, "document_index": 0, "document_title": part.title}
+        return {"type": "char_location", "cited_text": "so", "file_id": None} | place
 
     @staticmethod
     def _event(kind: str, **fields: Any) -> bytes:
@@ -342,6 +369,12 @@ class Bedrock(ModelApi):
             elif isinstance(part, Thinking):
                 deltas = [{"reasoningContent": {"text": piece}} for piece in pieces(part.text)]
                 deltas.append({"reasoningContent": {"signature": part.signature}})
+            elif isinstance(part, Cited):
+                deltas = [{"text": piece} for piece in pieces(part.text)]
+                place = {"documentChar": {"documentIndex": 0, "start": 0, "end": 2}}
+                location: Json = {"web": {"url": part.url, "domain": "example.com"}} if part.url else place
+                source = {"title": part.title, "location": location, "sourceContent": [{"text": "so"}]}
+                deltas.append({"citation": source})
             else:
                 deltas = [{"text": piece} for piece in pieces(part)]
             for delta in deltas:

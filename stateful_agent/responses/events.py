@@ -16,10 +16,10 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from stateful_agent.errors import AgentError
 from stateful_agent.responses.interrupts import approval_items, words
-from stateful_agent.responses.items import as_unicode, content_of, item_type, items_of, visible_text
+from stateful_agent.responses.items import Content, as_unicode, content_of, item_type, items_of, visible_text
 from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, incomplete_reason, run_of
 from stateful_agent.responses.output import Output
-from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item, Kind, Response, ToolItems, Usage, When
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item, Response, ToolItems, Usage, When
 
 MOST_METADATA = 16
 """Entries of a response's metadata, in OpenAI's API."""
@@ -218,26 +218,26 @@ class ResponseEvents:
         content = message.content
         if isinstance(content, str) and not message.additional_kwargs:
             if content:
-                self._add_content(stream, "output_text", content)
+                self._add_content(stream, Content("output_text", content))
         else:
-            for kind, text in content_of(message):
-                self._add_content(stream, kind, text)
+            for each in content_of(message):
+                self._add_content(stream, each)
         if stream.calls and stream.calls[0].is_known and self._is_function(stream.calls[0].name):
             self._emit_call(stream, stream.calls[0])  # the others wait: the chunks of several may come mixed
         if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
             self._close(stream)
 
-    def _add_content(self, stream: MessageStream, kind: Kind, text: str) -> None:
+    def _add_content(self, stream: MessageStream, content: Content) -> None:
         if stream.calls and stream.calls[0].is_open:
-            stream.after_calls.append((kind, text))
+            stream.after_calls.append(content)
         else:
-            self._emit_text(stream, kind, text)
+            self._emit_text(stream, content)
 
-    def _emit_text(self, stream: MessageStream, kind: Kind, text: str) -> None:
-        if self._output.kind != kind:
+    def _emit_text(self, stream: MessageStream, content: Content) -> None:
+        if self._output.kind != content.kind:
             self._output.end_text()
-            self._output.begin_text(kind, stream.next_id(item_type(kind)))
-        self._output.add_text(text)
+            self._output.begin_text(content.kind, stream.next_id(item_type(content.kind)))
+        self._output.add_text(content.text, content.block, content.citations)
 
     def _close_open(self) -> None:
         while self._open is not None:
@@ -248,8 +248,8 @@ class ResponseEvents:
         self._output.end_text()
         for call in stream.calls:
             self._end_call(stream, call)
-        for kind, text in stream.after_calls:
-            self._emit_text(stream, kind, text)
+        for content in stream.after_calls:
+            self._emit_text(stream, content)
         self._output.end_text()
         self._emitted.append(_Emitted(stream.step, stream.id, self._begins_at, len(self._output.items)))
         self.turn_goes_on = bool(stream.calls)

@@ -4,28 +4,43 @@ A message is one item for each run of reasoning, text or refusal, and one for ea
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from stateful_agent.responses.annotations import Annotation, Citation, annotations_of, citations_in
 from stateful_agent.responses.types import Item, Kind, Part, Status
+
+
+class Content(NamedTuple):
+    """A part of what a message says."""
+
+    kind: Kind
+    text: str
+    block: int = 0
+    """The number of the block that it is in: the chunks of one have the same."""
+
+    citations: Sequence[Citation] = ()
+    """What the block's text rests on."""
 
 
 def items_of(message: AIMessage) -> Iterator[Item]:
     """The items of a whole message. One without content and calls has an empty one."""
-    runs: list[tuple[Kind, str]] = []
-    for kind, text in content_of(message):
-        if runs and runs[-1][0] == kind:
-            runs[-1] = (kind, runs[-1][1] + text)
-        else:
-            runs.append((kind, text))
-    if not (message.tool_calls or message.invalid_tool_calls) and all(kind == "reasoning" for kind, _ in runs):
-        runs.append(("output_text", ""))
+    runs: list[tuple[Kind, str, list[Annotation]]] = []
+    for content in content_of(message):
+        if not runs or runs[-1][0] != content.kind:
+            runs.append((content.kind, "", []))
+        kind, before, annotations = runs[-1]
+        text = before + content.text
+        annotations += annotations_of(content.citations, len(before), len(text))
+        runs[-1] = (kind, text, annotations)
+    if not (message.tool_calls or message.invalid_tool_calls) and all(kind == "reasoning" for kind, _, _ in runs):
+        runs.append(("output_text", "", []))
     types: list[str] = []
-    for kind, text in runs:
+    for kind, text, annotations in runs:
         types.append(item_type(kind))
-        yield text_item(item_id(message.id, types[-1], types.count(types[-1]) - 1), kind, text)
+        yield text_item(item_id(message.id, types[-1], types.count(types[-1]) - 1), kind, text, annotations)
     for n, call in enumerate(message.tool_calls):
         call_item_id = item_id(message.id, "function_call", n)
         yield call_item(call_item_id, str(call["id"]), call["name"], json.dumps(call["args"]))
@@ -35,21 +50,23 @@ def items_of(message: AIMessage) -> Iterator[Item]:
         yield call_item(broken_id, str(broken["id"]), broken["name"] or "", arguments, "incomplete")
 
 
-def content_of(message: AIMessage) -> Iterator[tuple[Kind, str]]:
+def content_of(message: AIMessage) -> Iterator[Content]:
     """What is in a message or in a chunk of one, in order. Each provider has a form of its own for reasoning."""
     extra, content = message.additional_kwargs, message.content
     if extra and (reasoning := extra.get("reasoning_content")):
-        yield "reasoning", reasoning
+        yield Content("reasoning", reasoning)
     if isinstance(content, str):
-        if content:
-            yield "output_text", content
+        citations = citations_in(extra) if extra else ()
+        if content or citations:
+            yield Content("output_text", content, citations=citations)
     else:
-        for block in content:
+        for n, block in enumerate(content):
             kind, text = _content_in(block)
-            if text:
-                yield kind, text
+            citations = citations_in(block) if isinstance(block, dict) and kind == "output_text" else ()
+            if text or citations:
+                yield Content(kind, text, block.get("index", n) if isinstance(block, dict) else n, citations)
     if extra and (refusal := extra.get("refusal")):
-        yield "refusal", refusal
+        yield Content("refusal", refusal)
 
 
 def _content_in(block: str | dict[str, Any]) -> tuple[Kind, str]:
@@ -84,7 +101,7 @@ def _image(url: str) -> str:
 def visible_text(message: BaseMessage) -> str:
     """The text of a message without its reasoning."""
     if isinstance(message, AIMessage):
-        return "".join(text for kind, text in content_of(message) if kind != "reasoning")
+        return "".join(content.text for content in content_of(message) if content.kind != "reasoning")
     content: Iterable[str | dict[str, Any]] = message.content
     return content if isinstance(content, str) else "".join(_content_in(block)[1] for block in content)
 
@@ -99,7 +116,7 @@ def item_type(kind: Kind) -> str:
     return "reasoning" if kind == "reasoning" else "message"
 
 
-def text_item(item_id: str | None, kind: Kind, text: str) -> Item:
+def text_item(item_id: str | None, kind: Kind, text: str, annotations: Sequence[Annotation] = ()) -> Item:
     """An item of the assistant's text, reasoning or refusal."""
     if kind == "reasoning":
         return {"id": item_id, "type": "reasoning", "summary": [part(kind, text)], "status": "completed"}
@@ -108,14 +125,14 @@ def text_item(item_id: str | None, kind: Kind, text: str) -> Item:
         "type": "message",
         "role": "assistant",
         "status": "completed",
-        "content": [part(kind, text)],
+        "content": [part(kind, text, annotations)],
     }
 
 
-def part(kind: Kind, text: str) -> Part:
+def part(kind: Kind, text: str, annotations: Sequence[Annotation] = ()) -> Part:
     """The content of an item."""
     if kind == "output_text":
-        return {"type": "output_text", "text": text, "annotations": []}
+        return {"type": "output_text", "text": text, "annotations": list(annotations)}
     return {"type": "refusal", "refusal": text} if kind == "refusal" else {"type": "summary_text", "text": text}
 
 

@@ -7,8 +7,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-from stateful_agent.responses.items import as_unicode, item_id
-from stateful_agent.responses.types import Kind
+from stateful_agent.responses.items import Content, as_unicode, item_id
 
 RUN, OWN = "lc_run-", "lc_"
 """How ids begin that LangChain has made, for a run of a model or otherwise: a provider's goes before them."""
@@ -25,7 +24,7 @@ class MessageStream:
         self.calls: list[Call] = []
         self.broken_off: str | None = None
         """Why the model did not finish, if it said so: a reason of OpenAI's `incomplete_details`."""
-        self.after_calls: list[tuple[Kind, str]] = []
+        self.after_calls: list[Content] = []
         """Content that comes while a call is open."""
         self._items: list[str] = []
 

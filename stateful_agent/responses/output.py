@@ -4,10 +4,12 @@ https://platform.openai.com/docs/api-reference/responses-streaming. Each item is
 the next one opens; its id and its index are the same in every event about it.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 from langchain_core.messages import ToolMessage
 
+from stateful_agent.responses.annotations import Annotation, Citation, annotations_of
 from stateful_agent.responses.items import as_unicode, call_item, mcp_item, part, result_item, text_item
 from stateful_agent.responses.types import Event, Item, Kind
 
@@ -38,6 +40,11 @@ class Output:
         self._kind: Kind | None = None
         self._text: list[str] = []
         """The text that is open, so far."""
+        self._length = 0
+        self._blocks: dict[int, tuple[int, int]] = {}
+        """Where each block of the model's begins and ends in it."""
+        self._citations: list[tuple[int, Citation]] = []
+        """What the blocks rest on."""
         self._delta: Event = {}
         """The event that adds to it, without the addition."""
 
@@ -58,12 +65,16 @@ class Output:
         self.send({"type": f"{part_event}.added", **about, "part": part(kind, "")})
         self._kind, self._delta = kind, {"type": f"{text_event}.delta", **about, **_logprobs(kind)}
 
-    def add_text(self, text: str) -> None:
-        """Add to the text that is open."""
+    def add_text(self, text: str, block: int = 0, citations: Sequence[Citation] = ()) -> None:
+        """Add to the text that is open, and to what that block of it rests on."""
         if not text.isascii():
             text = as_unicode(text)
-        self._text.append(text)
-        self.send({**self._delta, "delta": text})
+        begin, self._length = self._length, self._length + len(text)
+        self._blocks[block] = (self._blocks.get(block, (begin,))[0], self._length)
+        self._citations += [(block, citation) for citation in citations]
+        if text:
+            self._text.append(text)
+            self.send({**self._delta, "delta": text})
 
     def end_text(self) -> None:
         """Close the text that is open, if any."""
@@ -73,11 +84,25 @@ class Output:
         text = "".join(self._text)
         about = {name: self._delta[name] for name in ("item_id", "output_index", index)}
         holds = self._kind != "reasoning"
+        annotations = self._annotations()
+        for n, annotation in enumerate(annotations):
+            added = {"type": f"{text_event}.annotation.added", **about, "annotation_index": n, "annotation": annotation}
+            self.send(added)
         self.send({"type": f"{text_event}.done", **about, field: text, **_logprobs(self._kind)}, holds=holds)
-        self.send({"type": f"{part_event}.done", **about, "part": part(self._kind, text)}, holds=holds)
-        self._done(text_item(about["item_id"], self._kind, text), holds=holds)
-        self._kind = None
+        self.send({"type": f"{part_event}.done", **about, "part": part(self._kind, text, annotations)}, holds=holds)
+        self._done(text_item(about["item_id"], self._kind, text, annotations), holds=holds)
+        self._kind, self._length = None, 0
         self._text.clear()
+        self._blocks.clear()
+        self._citations.clear()
+
+    def _annotations(self) -> list[Annotation]:
+        """Those of the text that is open, now that it is known where each block of it ends."""
+        return [
+            annotation
+            for block, citation in self._citations
+            for annotation in annotations_of([citation], *self._blocks[block])
+        ]
 
     # -- Calls and their results -----------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from model_apis import (
     Bedrock,
     Call,
     ChatCompletions,
+    Cited,
     DatabricksServing,
     ModelApi,
     Refusal,
@@ -83,6 +84,8 @@ PROVIDERS = {
     ),
 }
 THINKERS = ["databricks", "anthropic", "bedrock_converse"]
+CITING = ["openai", "azure_openai", "anthropic", "bedrock_converse"]
+CITING_DOCUMENTS = ["anthropic", "bedrock_converse"]
 
 
 @tool
@@ -194,6 +197,30 @@ class TestAnAnswer:
         talking.say("two")
         if provider != "databricks":
             assert "c2lnbmVk" in json.dumps(talking.api.requests[-1])
+
+    @pytest.mark.parametrize("provider", CITING)
+    def test_citations_are_annotations(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply(("I read: ", Cited("It is so."), " The end.")), Reply())
+        events = talking.events("one")
+        annotation = {
+            "type": "url_citation",
+            "url": "https://example.com/a",
+            "title": "A page",
+            "start_index": 8,
+            "end_index": 17,
+        }
+        [added] = [event for event in events if event["type"] == "response.output_text.annotation.added"]
+        assert (added["annotation_index"], added["annotation"]) == (0, annotation)
+        said = {"type": "output_text", "text": "I read: It is so. The end.", "annotations": [annotation]}
+        assert events[-1]["response"]["output"][0]["content"] == [said]
+        assert talking.agent.get_checkpoint_state("t")["messages"][1]["content"] == [said]
+        assert text_of(talking.say("two")) == "an answer"
+
+    @pytest.mark.parametrize("provider", CITING_DOCUMENTS)
+    def test_citations_of_documents(self, talk: Talks, provider: str) -> None:
+        [content] = talk(provider, Reply((Cited("It is so.", None, "notes.pdf"),))).say()["output"][0]["content"]
+        named = {"file_id": "document-0", "filename": "notes.pdf", "index": 9}
+        assert content["annotations"] == [{"type": "file_citation", **named}]
 
     def test_others_thoughts_are_not_sent(self, talk: Talks, provider: str) -> None:
         talk("anthropic", Reply((Thinking("A secret thought."), "Yes."))).say("one")
