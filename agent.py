@@ -44,7 +44,12 @@ def tools() -> list[BaseTool]:
 
 def model(name: str | None) -> BaseChatModel:
     """The model of that name, which asks its provider again where that has no time."""
-    return chat_model(name, max_retries=settings.model_retries, timeout=settings.model_timeout)
+    return chat_model(
+        name,
+        max_retries=settings.model_retries,
+        timeout=settings.model_timeout,
+        use_responses_api=settings.use_responses_api,
+    )
 
 
 def graph() -> CompiledGraph:

@@ -19,6 +19,9 @@ class Settings(BaseSettings):
     what else LangChain's `init_chat_model` knows, once its package is installed.
     """
 
+    use_responses_api: bool = False
+    """Whether models of OpenAI, Azure and Databricks are asked over OpenAI's Responses API, instead of as chat."""
+
     agent_fallback_models: Annotated[tuple[str, ...], NoDecode] = ()
     """Other models, separated by commas: each is asked where the one before it could not be reached."""
 

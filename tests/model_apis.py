@@ -87,6 +87,8 @@ class ModelApi:
     """The status and the body by which a provider says what is wrong."""
 
     content_type = "text/event-stream"
+    opening = 2
+    """The number of a stream's first piece that holds words."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -127,7 +129,7 @@ class ModelApi:
                     self.send_header("transfer-encoding", "chunked")
                     self.end_headers()
                     for n, piece in enumerate(api.stream(answer)):
-                        api._stopped.wait(answer.pause if n > 2 else 0)
+                        api._stopped.wait(answer.pause if n > api.opening else 0)
                         self._send(piece)
                     self.wfile.write(b"0\r\n\r\n")
 
@@ -268,6 +270,97 @@ class DatabricksServing(ChatCompletions):
     def thinking(self, text: str) -> Json:
         summary = [{"type": "summary_text", "text": text, "signature": ""}]
         return {"content": [{"type": "reasoning", "summary": summary}]}
+
+
+class Responses(ModelApi):
+    """OpenAI's Responses API, which Azure and Databricks have as well."""
+
+    FAILURES: ClassVar = ChatCompletions.FAILURES | {
+        "invalid": (
+            400,
+            {"error": {"message": "A bad image.", "type": "invalid_request_error", "code": "invalid_image"}},
+        )
+    }
+    opening = 3
+
+    def stream(self, reply: Reply) -> Iterator[bytes]:
+        self._number, turn = 0, len(self.bodies)
+        response: Json = {"id": f"resp_{turn}", "object": "response", "created_at": 1, "model": "m", "output": []}
+        response |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "status": "in_progress"}
+        yield self._event("response.created", response=response)
+        for index, part in enumerate(reply.parts):
+            item, added, events = self._item(part, reply, f"{turn}_{index}")
+            yield self._event("response.output_item.added", output_index=index, item=added)
+            for kind, fields in events:
+                yield self._event(f"response.{kind}", output_index=index, item_id=item["id"], **fields)
+            yield self._event("response.output_item.done", output_index=index, item=item)
+            response["output"].append(item)
+        if reply.fails == "overloaded":
+            error = {"code": "server_error", "message": self.FAILURES[reply.fails][1]["error"]["message"]}
+            yield self._event("response.failed", response=response | {"status": "failed", "error": error})
+        elif reply.fails:
+            error = self.FAILURES[reply.fails][1]["error"]
+            yield self._event("error", code=error["code"], message=error["message"], param=None)
+        elif not reply.breaks_off:
+            status = "incomplete" if reply.stop == "length" else "completed"
+            reason = {"incomplete_details": {"reason": "max_output_tokens"}} if reply.stop == "length" else {}
+            usage = {
+                "input_tokens": INPUT_TOKENS,
+                "input_tokens_details": {"cached_tokens": reply.cached},
+                "output_tokens": OUTPUT_TOKENS,
+                "output_tokens_details": {"reasoning_tokens": REASONING_TOKENS},
+                "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
+            }
+            yield self._event(f"response.{status}", response=response | reason | {"status": status, "usage": usage})
+
+    def _item(
+        self, part: str | Cited | Thinking | Call, reply: Reply, number: str
+    ) -> tuple[Json, Json, list[tuple[str, Json]]]:
+        """An item, as it is at first, and the events in between."""
+        if isinstance(part, Thinking):
+            summary = [{"type": "summary_text", "text": part.text}]
+            item: Json = {
+                "id": f"rs_{number}",
+                "type": "reasoning",
+                "summary": summary,
+                "encrypted_content": part.signature,
+            }
+            place: Json = {"summary_index": 0}
+            events = [("reasoning_summary_part.added", place | {"part": {"type": "summary_text", "text": ""}})]
+            events += [("reasoning_summary_text.delta", place | {"delta": piece}) for piece in pieces(part.text)]
+            return item, item | {"summary": []}, events
+        if isinstance(part, Call):
+            item = {"id": f"fc_{part.call_id}", "type": "function_call", "call_id": part.call_id, "name": part.name}
+            deltas = [("function_call_arguments.delta", {"delta": piece}) for piece in pieces(part.arguments)]
+            return item | {"arguments": part.arguments}, item | {"arguments": ""}, deltas
+        text = part if isinstance(part, str) else part.text
+        refuses = reply.stop == "refusal"
+        content: Json = {"type": "output_text", "text": text, "annotations": []}
+        events, place = [], {"content_index": 0}
+        if refuses:
+            content = {"type": "refusal", "refusal": text}
+        events = [("content_part.added", place | {"part": content | {"refusal" if refuses else "text": ""}})]
+        kind = "refusal" if refuses else "output_text"
+        events += [(f"{kind}.delta", place | {"delta": piece, "logprobs": []}) for piece in pieces(text)]
+        if refuses:
+            events.append(("refusal.done", place | {"refusal": text}))
+        if isinstance(part, Cited):
+            span = {"start_index": 0, "end_index": len(text)}
+            cited = {"type": "url_citation", "url": part.url, "title": part.title} | span
+            events.append(("output_text.annotation.added", place | {"annotation_index": 0, "annotation": cited}))
+            content["annotations"] = [cited]
+        item = {
+            "id": f"msg_{number}",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [content],
+        }
+        return item, item | {"content": []}, events
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        self._number += 1
+        return f"event: {kind}\n".encode() + _event({"type": kind, "sequence_number": self._number} | fields)
 
 
 class Anthropic(ModelApi):

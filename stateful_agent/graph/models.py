@@ -20,12 +20,19 @@ PROVIDERS = {
 """The package that each provider's models are in, and the extra of ours that installs it."""
 
 
-def chat_model(name: str | None, *, max_retries: int = 2, timeout: float | None = None) -> BaseChatModel:
+RESPONSES_API = ("azure_openai", "databricks", "openai")
+"""The providers whose models can be asked over OpenAI's Responses API."""
+
+
+def chat_model(
+    name: str | None, *, max_retries: int = 2, timeout: float | None = None, use_responses_api: bool = False
+) -> BaseChatModel:
     """The model called `provider:model`, in the naming of LangChain's `init_chat_model`; the offline one for `None`.
 
     Its client asks again up to `max_retries` times, with growing pauses, while it has no answer yet; after `timeout`
-    seconds of silence an attempt has failed. Importing a provider's package takes seconds, so it happens here and not
-    at the top.
+    seconds of silence an attempt has failed. With `use_responses_api`, providers that have it are asked over OpenAI's
+    Responses API: there, what a model thinks is kept, encrypted, for the turns that follow. Importing a provider's
+    package takes seconds, so it happens here and not at the top.
 
     Raises:
         Misconfigured: the provider is unknown, its package is missing, or it lacks a credential.
@@ -39,7 +46,15 @@ def chat_model(name: str | None, *, max_retries: int = 2, timeout: float | None 
     options: dict[str, Any] = {"max_retries": max_retries, "timeout": timeout}
     if provider == "ollama":  # whose client does not ask again
         options = {"client_kwargs": {"timeout": timeout}}
+    if use_responses_api and provider in RESPONSES_API:
+        # The conversation is kept here, and not with the provider as well.
+        kept_here = {"store": False, "include": ["reasoning.encrypted_content"]}
+        options |= {"use_responses_api": True, "output_version": "responses/v1", **kept_here}
     try:
+        if provider == "databricks" and use_responses_api:
+            from stateful_agent.graph.openai_models import databricks_responses_model
+
+            return databricks_responses_model(model, **options)
         if provider == "databricks":
             from stateful_agent.graph.databricks_model import ChatDatabricks
 

@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ from model_apis import (
     ModelApi,
     Refusal,
     Reply,
+    Responses,
     Silence,
     Thinking,
 )
@@ -51,6 +52,7 @@ class Provider:
     api: type[ModelApi]
     model: str
     environment: dict[str, str]
+    use_responses_api: bool = False
 
 
 PROVIDERS = {
@@ -83,8 +85,12 @@ PROVIDERS = {
         },
     ),
 }
-THINKERS = ["databricks", "anthropic", "bedrock_converse"]
-CITING = ["openai", "azure_openai", "anthropic", "bedrock_converse"]
+for name in ("databricks", "openai", "azure_openai"):
+    chat = PROVIDERS[name]
+    PROVIDERS[f"{name} responses"] = replace(chat, api=Responses, use_responses_api=True)
+RESPONSES = [name for name, provider in PROVIDERS.items() if provider.use_responses_api]
+THINKERS = ["databricks", "anthropic", "bedrock_converse", *RESPONSES]
+CITING = ["openai", "azure_openai", "anthropic", "bedrock_converse", *RESPONSES]
 CITING_DOCUMENTS = ["anthropic", "bedrock_converse"]
 
 
@@ -126,7 +132,8 @@ def talk(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         running.append(api)
         for variable, value in PROVIDERS[name].environment.items():
             monkeypatch.setenv(variable, value.format(url=api.url))
-        model = chat_model(PROVIDERS[name].model, max_retries=max_retries, timeout=timeout)
+        responses = PROVIDERS[name].use_responses_api
+        model = chat_model(PROVIDERS[name].model, max_retries=max_retries, timeout=timeout, use_responses_api=responses)
         return Talk(api, make_agent(build_graph(model, [look], "Be brief.", model_timeout=timeout, **more)))
 
     yield talk
@@ -172,7 +179,7 @@ class TestAnAnswer:
         first = talking.say("one")["custom_outputs"]
         talking.say("two")
         talking.say("two", **first)
-        messages = [json.dumps(request["messages"]) for request in talking.api.requests]
+        messages = [json.dumps(request.get("messages") or request["input"]) for request in talking.api.requests]
         assert messages[2] == messages[3]
         for earlier, later in pairwise(messages[:3]):
             assert later.startswith(earlier[:-1])
