@@ -40,14 +40,12 @@ from stateful_agent.failures import is_unreachable
 from stateful_agent.graph.answers import (
     ANSWERED_BY,
     MESSAGES_LEFT_OUT,
-    caching,
-    check_parts,
     collect,
     name_of,
-    without_others_thoughts,
 )
 from stateful_agent.graph.context_window import newest_turns, room_beside, window_of
 from stateful_agent.graph.model_settings import ModelSettings
+from stateful_agent.graph.prompt import caching, prepared
 from stateful_agent.graph.tool_results import readable, reason
 
 BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, or too long: it was not made. Make it again."
@@ -121,8 +119,7 @@ def build_graph(
         for n, each in enumerate(models):
             bound = asked.bind(each, tools, messages) if asked.binds else answering[n]
             sent = fitting(each, asked, messages)
-            check_parts(sent, each)
-            prompt = [*system(asked), *without_others_thoughts(sent, each)]
+            prompt = [*system(asked), *prepared(sent, each)]
             cached = caching(each) if prompt_caching else {}
             answer = bound.astream(prompt, **asked.sampling(), **cached)
             chunks: list[BaseMessage] = []

@@ -1,4 +1,4 @@
-"""Databricks' class of its models, with what a model thinks and refuses kept apart from what it says.
+"""Databricks' class of its models, with what a model thinks and refuses kept apart from what it says, and files.
 
 As read in databricks-langchain 0.22: there, content that is no text becomes its JSON, as text.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import databricks_langchain
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, convert_to_openai_data_block
 from langchain_core.outputs import ChatGenerationChunk
 
 
@@ -46,7 +46,7 @@ class ChatDatabricks(databricks_langchain.ChatDatabricks):
         data: dict[str, Any] = super()._prepare_inputs(messages, *args, **kwargs)
         for message in data.get("messages", ()):
             if isinstance(message.get("content"), list):
-                message["content"] = [_without_index(part) for part in message["content"]]
+                message["content"] = [_as_openai_takes_it(_without_index(part)) for part in message["content"]]
         return data
 
 
@@ -65,6 +65,10 @@ def _in_blocks(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
             part["summary"] = [{"index": n} | each for n, each in enumerate(part.get("summary", ()))]
     message = chunk.message.model_copy(update={"content": parts})
     return ChatGenerationChunk(message=message, generation_info=chunk.generation_info)
+
+
+def _as_openai_takes_it(part: Any) -> Any:
+    return convert_to_openai_data_block(part) if isinstance(part, dict) and part.get("type") == "file" else part
 
 
 def _without_index(part: Any) -> Any:

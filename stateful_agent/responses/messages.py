@@ -19,6 +19,7 @@ from langchain_core.messages import (
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.compaction import text_of_compaction
+from stateful_agent.responses.files import file_block, input_file
 from stateful_agent.responses.items import items_of, result_item
 from stateful_agent.responses.strict_json import read_json
 
@@ -98,10 +99,10 @@ def _input_part(part: str | dict[str, Any]) -> dict[str, Any]:
         case {"type": "image_url", "image_url": {"url": url} as image}:
             detail = {"detail": image["detail"]} if "detail" in image else {}
             return {"type": "input_image", "image_url": url, **detail}
-        case {"type": "file", "url": str(url)}:
-            return {"type": "input_file", "file_url": url}
-        case {"type": "file", "file": {"file_data": data, "filename": name}}:
+        case {"type": "file", "file": {"file_data": data, "filename": name}}:  # as version 0.2 has stored it
             return {"type": "input_file", "file_data": data, "filename": name}
+        case {"type": "file"}:
+            return input_file(part)
         case _:
             return dict(part)
 
@@ -250,7 +251,8 @@ def _part(part: dict[str, Any], param: str) -> dict[str, Any]:
             detail = {"detail": part["detail"]} if part.get("detail") else {}
             return {"type": "image_url", "image_url": {"url": url, **detail}}
         case {"type": "input_file", "file_data": str(data)}:
-            return {"type": "file", "file": {"file_data": data, "filename": part.get("filename") or "file"}}
+            name = part.get("filename")
+            return file_block(data, name if isinstance(name, str) else None, f"{param}.file_data")
         case {"type": "input_file", "file_url": str(url)}:
             return {"type": "file", "url": url}
         case {"type": "input_image" | "input_file"}:

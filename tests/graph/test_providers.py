@@ -270,6 +270,64 @@ class TestAnImage:
             assert "https://example.com/a.gif" in json.dumps(talking.api.requests[-1])
 
 
+class TestAFile:
+    PDF = "JVBERi0xLjQKJcOkw7zDtsOf"
+
+    def ask(self, talking: Talk, **file: str) -> Any:
+        parts = [{"type": "input_text", "text": "What is in it?"}, {"type": "input_file"} | file]
+        request = {"input": [{"role": "user", "content": parts}], "custom_inputs": {"thread_id": "t"}}
+        return talking.agent.predict(request).model_dump(exclude_none=True)
+
+    def sent(self, talking: Talk) -> Any:
+        """The last part of the last message that the provider was sent."""
+        request = talking.api.requests[-1]
+        return (request.get("messages") or request["input"])[-1]["content"][-1]
+
+    def test_as_data(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply())
+        data = f"data:application/pdf;base64,{self.PDF}"
+        assert text_of(self.ask(talking, file_data=data, filename="a.pdf")) == "an answer"
+        sent = self.sent(talking)
+        if provider == "anthropic":
+            source = {"type": "base64", "media_type": "application/pdf", "data": self.PDF}
+            assert sent == {"type": "document", "source": source, "title": "a.pdf"}
+        elif provider == "bedrock_converse":
+            assert sent == {"document": {"format": "pdf", "source": {"bytes": self.PDF}, "name": "a-pdf"}}
+        else:
+            file = {"file_data": data, "filename": "a.pdf"}
+            chat = {"type": "file", "file": file}
+            assert sent == ({"type": "input_file"} | file if provider in RESPONSES else chat)
+        first = json.dumps(sent)
+        talking.say("and now?")
+        assert first in json.dumps(talking.api.requests[-1])
+
+    def test_of_text(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply())
+        self.ask(talking, file_data="data:text/plain;base64,aGVsbG8=", filename="notes.txt")
+        sent = self.sent(talking)
+        if provider == "anthropic":
+            assert sent["source"] == {"type": "text", "media_type": "text/plain", "data": "hello"}
+        elif provider == "bedrock_converse":
+            assert sent == {"document": {"format": "txt", "source": {"bytes": "aGVsbG8="}, "name": "notes-txt"}}
+        else:
+            assert "data:text/plain;base64,aGVsbG8=" in json.dumps(sent)
+
+    def test_by_its_url(self, talk: Talks, provider: str) -> None:
+        talking = talk(provider, Reply())
+        url = "https://example.com/a.pdf"
+        if provider in (*RESPONSES, "anthropic"):
+            assert text_of(self.ask(talking, file_url=url)) == "an answer"
+            assert url in json.dumps(self.sent(talking))
+        else:
+            with pytest.raises(ModelRefused, match="file_data"):
+                self.ask(talking, file_url=url)
+            assert text_of(talking.say("then not")) == "an answer"
+
+    def test_that_bedrock_does_not_take(self, talk: Talks) -> None:
+        with pytest.raises(ModelRefused, match="application/zip"):
+            self.ask(talk("bedrock_converse", Reply()), file_data="data:application/zip;base64,UEsDBA==")
+
+
 FAILURES: dict[str, tuple[type[AgentError], str]] = {
     "limited": (ModelRateLimited, "Slow down."),
     "overloaded": (ModelFailed, "We are overloaded."),

@@ -1,4 +1,5 @@
 import time
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
@@ -146,3 +147,37 @@ def test_json_may_be_nested_a_hundred_deep() -> None:
     for text in ("[" * 101 + "]" * 101, '{"a":' * 101 + "1" + "}" * 101, "[" * 900 + "]" * 900):
         with pytest.raises(ValueError, match="more than 100 deep"):
             read_json(text)
+
+
+@pytest.mark.parametrize(
+    ("part", "mime_type", "encoded", "name"),
+    [
+        ({"file_data": "data:text/csv;base64,YSxi", "filename": "a.txt"}, "text/csv", "YSxi", "a.txt"),
+        ({"file_data": "data:text/plain,a%20b", "filename": "a.txt"}, "text/plain", "YSBi", "a.txt"),
+        ({"file_data": "data:;base64,YSxi"}, "text/plain", "YSxi", "file"),
+        ({"file_data": "YSxi", "filename": "a.csv"}, "text/csv", "YSxi", "a.csv"),
+        ({"file_data": "YSxi"}, "application/pdf", "YSxi", "file"),
+    ],
+    ids=str,
+)
+def test_a_file(part: Any, mime_type: str, encoded: str, name: str) -> None:
+    [message] = to_messages([{"role": "user", "content": [{"type": "input_file"} | part]}])
+    block = {"type": "file", "base64": encoded, "mime_type": mime_type, "extras": {"filename": name}}
+    assert message.content == [block]
+    [item] = to_items([message])
+    file = {"file_data": f"data:{mime_type};base64,{encoded}", "filename": name}
+    assert item["content"] == [{"type": "input_file"} | file]
+    assert to_messages([item])[0].content == [block]
+
+
+def test_a_file_as_version_0_2_has_stored_it() -> None:
+    file = {"file_data": "data:text/csv;base64,YSxi", "filename": "a.csv"}
+    [item] = to_items([HumanMessage([{"type": "file", "file": file}])])
+    assert item["content"] == [{"type": "input_file"} | file]
+
+
+@pytest.mark.parametrize("data", ["data:text/plain;base64,%%%", "no base64!", "data:application/pdf;base64,YSx"])
+def test_a_file_that_is_no_data(data: str) -> None:
+    with pytest.raises(InvalidRequest, match="file_data") as caught:
+        to_messages([{"role": "user", "content": [{"type": "input_file", "file_data": data}]}])
+    assert caught.value.param == "input[0].content[0].file_data"
