@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import text_of
+from conftest import ROOT, text_of
 from langchain_core.tools import tool
 from model_apis import (
     INPUT_TOKENS,
@@ -89,9 +89,28 @@ for name in ("databricks", "openai", "azure_openai"):
     chat = PROVIDERS[name]
     PROVIDERS[f"{name} responses"] = replace(chat, api=Responses, use_responses_api=True)
 RESPONSES = [name for name, provider in PROVIDERS.items() if provider.use_responses_api]
-THINKERS = ["databricks", "anthropic", "bedrock_converse", *RESPONSES]
-CITING = ["openai", "azure_openai", "anthropic", "bedrock_converse", *RESPONSES]
-CITING_DOCUMENTS = ["anthropic", "bedrock_converse"]
+ALL = list(PROVIDERS)
+ASPECTS = {
+    "text, token by token": ALL,
+    "calls of tools, also at once": ALL,
+    "usage, with cached tokens": ALL,
+    "the prompt begins as before: after turns, forks, replays": ALL,
+    "what is to be cached is marked": ["anthropic", "bedrock_converse"],
+    "thoughts are told": ["databricks", "anthropic", "bedrock_converse", *RESPONSES],
+    "thoughts go back with their signature": ["anthropic", "bedrock_converse", *RESPONSES],
+    "thoughts of another provider do not": ALL,
+    "citations of pages": ["openai", "azure_openai", "anthropic", "bedrock_converse", *RESPONSES],
+    "citations of documents": ["anthropic", "bedrock_converse"],
+    "images": ALL,
+    "images by their URL": [name for name in ALL if name != "bedrock_converse"],
+    "files: PDF, text": ALL,
+    "files by their URL": ["anthropic", *RESPONSES],
+    "an answer that is cut off, or refused": ALL,
+    "failures, before the answer and amid it": ALL,
+    "a stream that ends early": ALL,
+    "retries, silence": ALL,
+}
+"""What works with which providers. The tests below take it from here, and docs/models.md shows it."""
 
 
 @tool
@@ -189,12 +208,13 @@ class TestAnAnswer:
         talking.say("one")
         talking.say("two")
         sent = json.dumps(talking.api.requests[-1])
-        assert ("cache_control" in sent or "cachePoint" in sent) == (provider in ("anthropic", "bedrock_converse"))
+        is_marked = "cache_control" in sent or "cachePoint" in sent
+        assert is_marked == (provider in ASPECTS["what is to be cached is marked"])
         talking = talk(provider, Reply())
         talking.say("three")
         assert "cache" not in json.dumps(talking.api.requests[-1])
 
-    @pytest.mark.parametrize("provider", THINKERS)
+    @pytest.mark.parametrize("provider", ASPECTS["thoughts are told"])
     def test_thoughts_are_told_and_sent_back_with_their_signature(self, talk: Talks, provider: str) -> None:
         talking = talk(provider, Reply((Thinking("Let me think."), "Yes.")), Reply())
         response = talking.say("one")
@@ -202,10 +222,10 @@ class TestAnAnswer:
         assert response["output"][0]["summary"][0]["text"] == "Let me think."
         assert text_of(response) == "Yes."
         talking.say("two")
-        if provider != "databricks":
-            assert "c2lnbmVk" in json.dumps(talking.api.requests[-1])
+        goes_back = provider in ASPECTS["thoughts go back with their signature"]
+        assert ("c2lnbmVk" in json.dumps(talking.api.requests[-1])) == goes_back
 
-    @pytest.mark.parametrize("provider", CITING)
+    @pytest.mark.parametrize("provider", ASPECTS["citations of pages"])
     def test_citations_are_annotations(self, talk: Talks, provider: str) -> None:
         talking = talk(provider, Reply(("I read: ", Cited("It is so."), " The end.")), Reply())
         events = talking.events("one")
@@ -223,7 +243,7 @@ class TestAnAnswer:
         assert talking.agent.get_checkpoint_state("t")["messages"][1]["content"] == [said]
         assert text_of(talking.say("two")) == "an answer"
 
-    @pytest.mark.parametrize("provider", CITING_DOCUMENTS)
+    @pytest.mark.parametrize("provider", ASPECTS["citations of documents"])
     def test_citations_of_documents(self, talk: Talks, provider: str) -> None:
         [content] = talk(provider, Reply((Cited("It is so.", None, "notes.pdf"),))).say()["output"][0]["content"]
         named = {"file_id": "document-0", "filename": "notes.pdf", "index": 9}
@@ -261,13 +281,13 @@ class TestAnImage:
 
     def test_by_its_url(self, talk: Talks, provider: str) -> None:
         talking = talk(provider, Reply())
-        if provider == "bedrock_converse":
+        if provider in ASPECTS["images by their URL"]:
+            assert text_of(self.ask(talking, "https://example.com/a.gif")) == "an answer"
+            assert "https://example.com/a.gif" in json.dumps(talking.api.requests[-1])
+        else:
             with pytest.raises(ModelRefused, match="data URL"):
                 self.ask(talking, "https://example.com/a.gif")
             assert text_of(talking.say("then not")) == "an answer"
-        else:
-            assert text_of(self.ask(talking, "https://example.com/a.gif")) == "an answer"
-            assert "https://example.com/a.gif" in json.dumps(talking.api.requests[-1])
 
 
 class TestAFile:
@@ -315,7 +335,7 @@ class TestAFile:
     def test_by_its_url(self, talk: Talks, provider: str) -> None:
         talking = talk(provider, Reply())
         url = "https://example.com/a.pdf"
-        if provider in (*RESPONSES, "anthropic"):
+        if provider in ASPECTS["files by their URL"]:
             assert text_of(self.ask(talking, file_url=url)) == "an answer"
             assert url in json.dumps(self.sent(talking))
         else:
@@ -442,6 +462,14 @@ class TestFallbacks:
         second[0].answers = [Refusal("broken")]
         with pytest.raises(ModelFailed, match="It broke"):
             talk("openai", Refusal("limited"), fallbacks=[second[1]]).say()
+
+
+def test_the_docs_show_what_works() -> None:
+    rows = [["", *ALL], ["---"] * (1 + len(ALL))]
+    rows += [[aspect, *("yes" if name in those else "-" for name in ALL)] for aspect, those in ASPECTS.items()]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    page = (ROOT / "docs" / "models.md").read_text()
+    assert page.partition("<!-- providers -->\n")[2].partition("<!-- end -->")[0] == table, f"paste:\n{table}"
 
 
 @pytest.mark.parametrize(
