@@ -14,6 +14,7 @@ from stateful_agent.graph import (
     build_graph,
     chat_model,
     current_time,
+    databricks_tools,
     mcp_tools,
     memory_tools,
     search_tool,
@@ -39,7 +40,13 @@ PROMPT = settings.agent_system_prompt or (
 def tools() -> list[BaseTool]:
     """What the model can call. Add yours to the list."""
     remembering = memory_tools if settings.memory else []
-    return [current_time, search_tool(settings.tavily_api_key), *remembering, *mcp_tools(settings.mcp_servers)]
+    return [
+        current_time,
+        search_tool(settings.tavily_api_key),
+        *remembering,
+        *mcp_tools(settings.mcp_servers),
+        *databricks_tools(settings.uc_functions, settings.genie_spaces, settings.vector_search_indexes),
+    ]
 
 
 def model(name: str | None) -> BaseChatModel:

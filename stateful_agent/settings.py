@@ -44,6 +44,16 @@ class Settings(BaseSettings):
     """MCP servers whose tools the agent has, as JSON by their names: `{"files": {"command": "npx", "args": [...]}}`, or
     `{"tickets": {"url": "https://...", "headers": {"Authorization": "Bearer ${TICKETS_TOKEN}"}}}`."""
 
+    uc_functions: Annotated[tuple[str, ...], NoDecode] = ()
+    """Functions of Unity Catalog that the agent has as tools, separated by commas: `catalog.schema.function`, or
+    `catalog.schema.*`."""
+
+    genie_spaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """The ids of Genie spaces that the agent can ask, separated by commas."""
+
+    vector_search_indexes: Annotated[tuple[str, ...], NoDecode] = ()
+    """Indexes of Databricks' Vector Search that the agent can search, separated by commas: `catalog.schema.index`."""
+
     tool_timeout: float = Field(default=300.0, gt=0)
     """Seconds that a tool may take. Then its result is that it did not finish."""
 
@@ -142,7 +152,14 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("tools_to_approve", "agent_fallback_models", mode="before")
+    @field_validator(
+        "tools_to_approve",
+        "agent_fallback_models",
+        "uc_functions",
+        "genie_spaces",
+        "vector_search_indexes",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value

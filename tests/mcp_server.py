@@ -8,7 +8,7 @@ from mcp.server.fastmcp import FastMCP, Image
 from starlette.types import Receive, Scope, Send
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-server = FastMCP("tests", port=port, stateless_http=True)
+server = FastMCP("tests", port=port, stateless_http=True, streamable_http_path=os.environ.get("MCP_PATH", "/mcp"))
 
 
 @server.tool()

@@ -37,6 +37,10 @@ class Workspace:
         self.tokens: list[str] = []
         self.failing: dict[str, int] = {}  # the status to answer with, by the part of the API
         self.delay = 0.0
+        self.questions: list[str] = []
+        """What Genie and Vector Search were asked."""
+
+        self.is_pondering = False
 
     def mint(self) -> str:
         """A token in the form of a JWT, as long as they are."""
@@ -67,6 +71,36 @@ class Workspace:
             "status": {"endpoint_type": "ENDPOINT_TYPE_READ_WRITE", "hosts": {"host": "127.0.0.1"}},
         }
         match method, path, body:
+            case "GET", "genie/spaces/0a1b", _:
+                return {"space_id": "0a1b", "title": "Trips", "description": "Trips and where they went."}
+            case "POST", "genie/spaces/0a1b/start-conversation", {"content": str(question)}:
+                self.questions.append(question)
+                return {"conversation_id": "c", "message_id": "m"}
+            case "GET", "genie/spaces/0a1b/conversations/c/messages/m", _:
+                if len(self.questions) == 1 and not self.is_pondering:
+                    self.is_pondering = True
+                    return {"conversation_id": "c", "status": "ASKING_AI"}
+                if "fail" in self.questions[-1]:
+                    return {"conversation_id": "c", "status": "FAILED", "error": "no such table"}
+                query = {"query": "SELECT city, count(*) ...", "description": "Trips by city"}
+                attachments = [{"attachment_id": "a", "query": query}]
+                return {"conversation_id": "c", "status": "COMPLETED", "attachments": attachments}
+            case "GET", "genie/spaces/0a1b/conversations/c/messages/m/attachments/a/query-result", _:
+                columns = [{"name": "city", "type_name": "STRING"}, {"name": "trips", "type_name": "LONG"}]
+                rows = [["Oslo", "3"], ["Rome", "2"]]
+                answer = {"status": {"state": "SUCCEEDED"}, "manifest": {"schema": {"columns": columns}}}
+                return {"statement_response": answer | {"result": {"data_array": rows}}}
+            case "GET", "vector-search/indexes/main.docs.trips", _:
+                source = {"embedding_source_columns": [{"name": "text", "embedding_model_endpoint_name": "e"}]}
+                about = {"endpoint_name": "vs", "index_type": "DELTA_SYNC", "primary_key": "id"}
+                return about | {"name": "main.docs.trips", "delta_sync_index_spec": source, "status": {"ready": True}}
+            case "GET", "serving-endpoints/e", _:
+                return {"name": "e"}
+            case "GET", "vector-search/indexes/main.docs.trips/query", {"query_text": str(text)}:  # with a body
+                self.questions.append(text)
+                columns = [{"name": "id"}, {"name": "text"}, {"name": "score"}]
+                found = {"row_count": 1, "data_array": [["1", "Oslo is cold.", 0.9]]}
+                return {"manifest": {"column_count": 3, "columns": columns}, "result": found}
             case "GET", "preview/scim/v2/Me", _:
                 return {"userName": USER}
             case "GET", "database/instances/memory", _:

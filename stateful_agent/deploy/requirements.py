@@ -28,7 +28,8 @@ def extras_for(settings: Settings) -> set[str]:
     extras = {EMBEDDING_PROVIDERS[provider][1] for provider in providers & EMBEDDING_PROVIDERS.keys()}
     extras |= {"mcp"} if settings.mcp_servers else set()
     extras |= {"tavily"} if settings.tavily_api_key else set()
-    return extras | ({"databricks"} if lakebase.location_of(settings) else set())
+    in_workspace = (*settings.uc_functions, *settings.genie_spaces, *settings.vector_search_indexes)
+    return extras | ({"databricks"} if in_workspace or lakebase.location_of(settings) else set())
 
 
 def model_requirements(file: Path | None, extras: Collection[str] = ()) -> tuple[list[str], list[str]]:

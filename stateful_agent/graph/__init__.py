@@ -1,6 +1,7 @@
 """The built-in agent: a graph of a model step and a tools step, the models it can use, and its tools."""
 
 from stateful_agent.graph.build import CompiledGraph, build_graph
+from stateful_agent.graph.databricks_tools import databricks_tools
 from stateful_agent.graph.mcp_tools import mcp_tools
 from stateful_agent.graph.memory_tools import memory_tools
 from stateful_agent.graph.model_settings import ModelSettings
@@ -16,6 +17,7 @@ __all__ = [
     "build_graph",
     "chat_model",
     "current_time",
+    "databricks_tools",
     "mcp_tools",
     "memory_tools",
     "search_tool",

@@ -25,7 +25,8 @@ def mcp_tools(servers: Mapping[str, Mapping[str, Any]]) -> list[BaseTool]:
 
     Where the `transport` is not given, a `url` is spoken to over streamable HTTP and a `command` over stdio. `${NAME}`
     in a text stands for the environment variable of that name, so that no token need be written down. With
-    `tool_name_prefix`, the server's name and `_` go before the names of its tools.
+    `tool_name_prefix`, the server's name and `_` go before the names of its tools. With `"auth": "databricks"` it is
+    asked as whoever the workspace's credentials belong to; its `url` may be a path in the workspace.
 
     Raises:
         Misconfigured: a server cannot be reached, or its description is wrong.
@@ -47,7 +48,7 @@ async def _all_tools(connections: dict[str, Any]) -> list[BaseTool]:
 async def _tools(name: str, connection: Any) -> Sequence[BaseTool]:
     from langchain_mcp_adapters.client import MultiServerMCPClient  # a second, which only those who use it should pay
 
-    prefixed = connection.pop("tool_name_prefix", False)
+    prefixed = connection.pop("tool_name_prefix", None) or False
     client = MultiServerMCPClient({name: connection}, tool_name_prefix=prefixed)
     try:
         async with asyncio.timeout(LISTING_SECONDS):
@@ -69,7 +70,24 @@ def _connection(name: str, server: Mapping[str, Any]) -> dict[str, Any]:
         connection["transport"] = "streamable_http" if "url" in connection else "stdio"
     if connection["transport"] == "stdio":
         connection.setdefault("args", [])
-    return connection
+    return _on_databricks(name, connection) if connection.get("auth") == "databricks" else connection
+
+
+def _on_databricks(name: str, connection: dict[str, Any]) -> dict[str, Any]:
+    if find_spec("databricks_langchain") is None:
+        raise Misconfigured(f"The MCP server {name!r} needs a package: pip install 'stateful-agent[databricks]'")
+    from databricks.sdk import WorkspaceClient
+    from databricks_langchain import DatabricksMCPServer
+
+    try:
+        workspace = WorkspaceClient()
+    except ValueError as error:
+        raise Misconfigured(f"The MCP server {name!r}: {_first_line(error)}.") from error
+    url = connection["url"]
+    url = f"{workspace.config.host}{url}" if url.startswith("/") else url
+    more = {key: value for key, value in connection.items() if key not in ("auth", "transport", "url")}
+    server = DatabricksMCPServer(name=name, url=url, workspace_client=workspace, **more)
+    return dict(server.to_connection_dict())
 
 
 def _filled(name: str, value: Any) -> Any:

@@ -77,6 +77,7 @@ def test_what_the_settings_need(tmp_path: Path) -> None:
         ({"agent_model": "somebody:m"}, set()),
         ({"mcp_servers": {"s": {"url": "http://x"}}, "tavily_api_key": "k"}, {"mcp", "tavily"}),
         ({"lakebase_instance_name": "db"}, {"databricks"}),
+        ({"genie_spaces": "0a1b"}, {"databricks"}),
         ({"embedding_model": "bedrock:m", "embedding_dimensions": 3}, {"bedrock"}),
     ],
 )
