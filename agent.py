@@ -3,7 +3,6 @@
 `make serve` serves it; `from agent import AGENT` talks to it from Python.
 """
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 from mlflow.models import set_model
 
@@ -12,12 +11,9 @@ from stateful_agent.graph import (
     OFFLINE_MODEL,
     CompiledGraph,
     build_graph,
-    chat_model,
+    configured_model,
+    configured_tools,
     current_time,
-    databricks_tools,
-    mcp_tools,
-    memory_tools,
-    search_tool,
 )
 
 settings = Settings()
@@ -38,25 +34,8 @@ PROMPT = settings.agent_system_prompt or (
 
 
 def tools() -> list[BaseTool]:
-    """What the model can call. Add yours to the list."""
-    remembering = memory_tools if settings.memory else []
-    return [
-        current_time,
-        search_tool(settings.tavily_api_key),
-        *remembering,
-        *mcp_tools(settings.mcp_servers),
-        *databricks_tools(settings.uc_functions, settings.genie_spaces, settings.vector_search_indexes),
-    ]
-
-
-def model(name: str | None) -> BaseChatModel:
-    """The model of that name, which asks its provider again where that has no time."""
-    return chat_model(
-        name,
-        max_retries=settings.model_retries,
-        timeout=settings.model_timeout,
-        use_responses_api=settings.use_responses_api,
-    )
+    """What the model can call. Add yours to the list; the settings add the web, memory, MCP servers and Databricks."""
+    return [current_time, *configured_tools(settings)]
 
 
 def graph() -> CompiledGraph:
@@ -65,15 +44,16 @@ def graph() -> CompiledGraph:
     Any LangGraph graph whose state has `messages` can stand here instead.
     """
     steps = build_graph(
-        model(settings.agent_model),
+        configured_model(settings.agent_model, settings),
         tools(),
         PROMPT,
         settings.tool_timeout,
         settings.tools_to_approve,
         max_tool_result_chars=settings.max_tool_result_chars,
-        fallbacks=[model(name) for name in settings.agent_fallback_models],
+        fallbacks=[configured_model(name, settings) for name in settings.agent_fallback_models],
         model_timeout=settings.model_timeout,
         context_tokens=settings.context_tokens,
+        summarize=settings.summarize,
         prompt_caching=settings.prompt_caching,
     )
     return steps.compile(name=settings.agent_model or OFFLINE_MODEL)

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     context_tokens: int | None = Field(default=None, ge=1)
     """About how many tokens are sent to the model at most: of a longer conversation, the newest turns. Unset: all."""
 
+    summarize: bool = False
+    """Whether the model makes a summary of what is not sent of a conversation for its length, which is sent instead."""
+
     prompt_caching: bool = False
     """Whether Anthropic and Bedrock are told to cache prompts, as other providers do by themselves."""
 

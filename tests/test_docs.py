@@ -40,7 +40,7 @@ def test_the_readmes_tool_goes_into_agent_py(tmp_path: Path) -> None:
     agent = (ROOT / "agent.py").read_text()
     tool = snippets("README.md", "python")[2]
     edited = agent.replace("def tools()", f"{tool}\n\ndef tools()").replace(
-        "        current_time,\n", "        order_status,\n"
+        "return [current_time,", "return [order_status,"
     )
     assert edited.count("order_status") > agent.count("order_status") + 1
     (tmp_path / "agent.py").write_text(edited)

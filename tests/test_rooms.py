@@ -18,7 +18,7 @@ ALLOWED = {
     "identity": {"errors", "responses"},
     "responses": {"errors"},
     "turn": {"errors", "responses"},
-    "graph": {"errors", "failures", "responses"},
+    "graph": {"errors", "failures", "responses", "settings"},
     "database": {"errors", "settings"},
     "checkpoints": BASE | {"responses", "graph", "database"},
     "time_travel": BASE | PURE | {"graph", "database", "checkpoints"},

@@ -1,6 +1,7 @@
 """The built-in agent: a graph of a model step and a tools step, the models it can use, and its tools."""
 
 from stateful_agent.graph.build import CompiledGraph, build_graph
+from stateful_agent.graph.configured import configured_model, configured_tools
 from stateful_agent.graph.databricks_tools import databricks_tools
 from stateful_agent.graph.mcp_tools import mcp_tools
 from stateful_agent.graph.memory_tools import memory_tools
@@ -16,6 +17,8 @@ __all__ = [
     "OfflineModel",
     "build_graph",
     "chat_model",
+    "configured_model",
+    "configured_tools",
     "current_time",
     "databricks_tools",
     "mcp_tools",

@@ -46,6 +46,7 @@ from stateful_agent.graph.answers import (
 from stateful_agent.graph.context_window import newest_turns, room_beside, window_of
 from stateful_agent.graph.model_settings import ModelSettings
 from stateful_agent.graph.prompt import caching, prepared
+from stateful_agent.graph.summaries import SummarizedState, message_of, still_holds, summarized
 from stateful_agent.graph.tool_results import readable, reason
 
 BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, or too long: it was not made. Make it again."
@@ -69,6 +70,7 @@ def build_graph(
     fallbacks: Sequence[BaseChatModel] = (),
     model_timeout: float | None = None,
     context_tokens: int | None = None,
+    summarize: bool = False,
     prompt_caching: bool = False,
 ) -> StateGraph[MessagesState, ModelSettings]:
     """An agent that calls `model`, runs the tools it asks for, and calls it again until it has its answer.
@@ -81,8 +83,9 @@ def build_graph(
 
     Where the model cannot be reached before its answer begins, the first of the `fallbacks` that can be answers; one
     that is silent for more than `model_timeout` seconds amid its answer has failed. Of a conversation, the newest turns
-    are sent that take about `context_tokens` tokens at most. With `prompt_caching`, providers that want to be told what
-    of a prompt can be cached are told. The graph runs asynchronously only.
+    are sent that take about `context_tokens` tokens at most; with `summarize`, after a summary of those before, which
+    the model makes and the state keeps. With `prompt_caching`, providers that want to be told what of a prompt can be
+    cached are told. The graph runs asynchronously only.
 
     Raises:
         Misconfigured: there is no tool of a name in `approve`, there are two of one name, or models take no such name.
@@ -114,12 +117,17 @@ def build_graph(
         window = window_of(model) if asked.truncation == "auto" else None
         return newest_turns(messages, room_beside(system(asked), asked.max_output_tokens, context_tokens, window))
 
-    async def call_model(state: MessagesState) -> dict[str, Any]:
-        asked, messages = settings(), state["messages"]
+    async def call_model(state: SummarizedState) -> dict[str, Any]:
+        asked, messages, summary = settings(), state["messages"], state.get("summary")
+        summary = summary if summary and still_holds(summary, messages) else None
         for n, each in enumerate(models):
             bound = asked.bind(each, tools, messages) if asked.binds else answering[n]
             sent = fitting(each, asked, messages)
-            prompt = [*system(asked), *prepared(sent, each)]
+            if summarize and len(sent) < len(messages):
+                at_once = context_tokens or window_of(each) or len(messages)
+                summary = await summarized(each, summary, messages, len(messages) - len(sent), at_once)
+            known = [message_of(summary)] if summary and len(sent) < len(messages) else []
+            prompt = [*system(asked), *known, *prepared(sent, each)]
             cached = caching(each) if prompt_caching else {}
             answer = bound.astream(prompt, **asked.sampling(), **cached)
             chunks: list[BaseMessage] = []
@@ -134,7 +142,7 @@ def build_graph(
                 added[0].response_metadata[ANSWERED_BY] = name_of(each)
             if len(sent) < len(messages):
                 added[0].response_metadata[MESSAGES_LEFT_OUT] = len(messages) - len(sent)
-            return {"messages": added}
+            return {"messages": added, **({"summary": summary} if summarize else {})}
         raise AssertionError("the last model answers or raises")
 
     async def run_tool(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
@@ -162,7 +170,8 @@ def build_graph(
         calls, _ = calls_and_answered(state["messages"])
         return END if any(settings().is_clients(call["name"]) for call in calls) else "model"
 
-    graph = StateGraph(MessagesState, ModelSettings)
+    kept = SummarizedState if summarize else MessagesState
+    graph = StateGraph(kept, ModelSettings, input_schema=MessagesState, output_schema=MessagesState)
     graph.add_node("model", call_model)
     graph.add_node("tools", ToolNode(tools, handle_tool_errors=tool_error, awrap_tool_call=run_tool))
     graph.add_edge(START, "model")

@@ -41,5 +41,12 @@ def newest_turns(messages: Sequence[AnyMessage], room: float) -> Sequence[AnyMes
     return messages[next((n for n in begins if before[n] >= left_out), begins[-1]) :]
 
 
+def oldest_turns(messages: Sequence[AnyMessage], room: int) -> Sequence[AnyMessage]:
+    """The oldest turns of a conversation that take about `room` tokens at most, but at least the first one."""
+    ends = [n for n in range(1, len(messages)) if _begins_turn(messages, n)] + [len(messages)]
+    sizes = list(accumulate(count_tokens_approximately([message]) for message in messages))
+    return messages[: max((end for end in ends if sizes[end - 1] <= room), default=ends[0])]
+
+
 def _begins_turn(messages: Sequence[AnyMessage], n: int) -> bool:
     return isinstance(messages[n], HumanMessage) and not (n and isinstance(messages[n - 1], HumanMessage))
