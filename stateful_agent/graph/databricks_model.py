@@ -12,6 +12,9 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.messages import BaseMessage, convert_to_openai_data_block
 from langchain_core.outputs import ChatGenerationChunk
 
+from stateful_agent.errors import ModelRefused
+from stateful_agent.graph.prompt import NO_FILE_URLS
+
 
 class ChatDatabricks(databricks_langchain.ChatDatabricks):
     """A model behind an endpoint of Databricks' Model Serving."""
@@ -68,7 +71,11 @@ def _in_blocks(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
 
 
 def _as_openai_takes_it(part: Any) -> Any:
-    return convert_to_openai_data_block(part) if isinstance(part, dict) and part.get("type") == "file" else part
+    if not (isinstance(part, dict) and part.get("type") == "file"):
+        return part
+    if "base64" not in part:
+        raise ModelRefused(NO_FILE_URLS)
+    return convert_to_openai_data_block(part)
 
 
 def _without_index(part: Any) -> Any:

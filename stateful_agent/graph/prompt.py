@@ -35,6 +35,9 @@ BEDROCK_FILES = {
 """The types of files that Bedrock takes, beside all that are text."""
 
 
+NO_FILE_URLS = "This agent's model takes files as data only: send file_data."
+
+
 def provider_of(model: BaseChatModel) -> str | None:
     """What the model's class notes as `model_provider` of its answers, where it is known."""
     names = (kind.__name__ for kind in type(model).__mro__)
@@ -73,8 +76,8 @@ def _part(part: dict[str, Any], provider: str | None, takes_urls: bool) -> dict[
     match part, provider:
         case {"type": "image_url", "image_url": {"url": str(url)}}, "bedrock_converse" if not url.startswith("data:"):
             raise ModelRefused("This agent's model takes images and files as data only: send a data URL.")
-        case {"type": "file", "url": str()}, "bedrock_converse" | "openai" | None if not takes_urls:
-            raise ModelRefused("This agent's model takes files as data only: send file_data.")
+        case {"type": "file", "url": str()}, "bedrock_converse" | "openai" if not takes_urls:
+            raise ModelRefused(NO_FILE_URLS)
         case {"type": "file", "base64": str(), "mime_type": str(kind)}, "bedrock_converse":
             if not kind.startswith("text/") and kind not in BEDROCK_FILES:
                 raise ModelRefused(f"This agent's model takes no files of type {kind}.")
