@@ -48,7 +48,7 @@ class Tavily(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def _tavily(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tavily)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setattr(langchain_tavily._utilities, "TAVILY_API_URL", f"http://127.0.0.1:{server.server_port}")
     yield
     server.shutdown()
