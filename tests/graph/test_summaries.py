@@ -73,6 +73,14 @@ def test_what_is_left_out_is_told_as_a_summary(agent: Any, model: Summarizing) -
     assert agent.get_checkpoint_state("t")["values"]["summary"]["messages"] == left_out
 
 
+def test_a_stream_has_nothing_of_it(agent: Any, model: Summarizing) -> None:
+    for n in range(6):
+        request = {"input": [{"role": "user", "content": question(n)}], "custom_inputs": {"thread_id": "t"}}
+        events = [event.model_dump() for event in agent.predict_stream(request)]
+        assert "".join(event["delta"] for event in events if event.get("delta")) == "yes "
+    assert model.summaries
+
+
 def test_one_goes_on_from_the_one_before(agent: Any, model: Summarizing) -> None:
     for n in range(10):
         say(agent, question(n), thread_id="t")

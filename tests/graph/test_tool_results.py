@@ -29,6 +29,7 @@ def test_a_long_one_is_cut_off_and_says_so() -> None:
     cut = readable(result("x" * 1234567), 1000)
     assert cut.content == "x" * 1000 + "\n[Cut off here, after 1,000 of 1,234,567 characters.]"
     assert (cut.id, cut.tool_call_id) == ("1", "c")
+    assert readable(result("x" * 1001), 1000).content != "x" * 1001
 
 
 def test_blocks_of_text_become_one() -> None:

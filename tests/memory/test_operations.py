@@ -27,7 +27,7 @@ def agent(make_agent: Make) -> Any:
     agent = make_agent(trusted_identity="context")
     remember(agent, "ann", "a", "b")
     remember(agent, "ann", "c", namespace=("n", "deep"))
-    remember(agent, "bob", "d")
+    remember(agent, "ann2", "d")
     return agent
 
 
@@ -55,12 +55,13 @@ def test_a_list_is_a_users_own_newest_first(agent: Any) -> None:
         ({"namespace": ["n"], "key": "a"}, 1, ["b", "c"]),
         ({"namespace": ["n"], "key": "c"}, 0, ["a", "b", "c"]),
         ({"namespace": ["%"]}, 0, ["a", "b", "c"]),
+        ({"namespace": ["n", "de"]}, 0, ["a", "b", "c"]),
     ],
     ids=str,
 )
 def test_what_is_deleted(agent: Any, which: Any, count: int, left: list[str]) -> None:
     assert agent.as_user("ann").delete_memories(**which) == {"memories": count}
-    assert (keys(agent, "ann"), keys(agent, "bob")) == (left, ["d"])
+    assert (keys(agent, "ann"), keys(agent, "ann2")) == (left, ["d"])
 
 
 @pytest.mark.parametrize(
@@ -76,13 +77,13 @@ def test_what_is_refused(agent: Any, which: Any) -> None:
 
 @pytest.mark.parametrize(("memories", "left"), [(False, ["a", "b", "c"]), (True, [])])
 def test_threads_are_deleted_with_or_without(agent: Any, memories: bool, left: list[str]) -> None:
-    for who, thread_id in (("ann", "one"), ("ann", "two"), ("bob", "three")):
+    for who, thread_id in (("ann", "one"), ("ann", "two"), ("ann2", "three")):
         request = {"input": [user("hi")], "custom_inputs": {"thread_id": thread_id}, "context": {"user_id": who}}
         agent.predict(request)
     deleted = agent.as_user("ann").delete_threads(memories)
     assert deleted == {"threads": 2, "memories": 3 - len(left)}
-    assert (agent.as_user("ann").list_threads(), keys(agent, "ann"), keys(agent, "bob")) == ([], left, ["d"])
-    assert len(agent.as_user("bob").get_checkpoint_history("three")) == 3
+    assert (agent.as_user("ann").list_threads(), keys(agent, "ann"), keys(agent, "ann2")) == ([], left, ["d"])
+    assert len(agent.as_user("ann2").get_checkpoint_history("three")) == 3
     with pytest.raises(ThreadNotFound):
         agent.as_user(ALL_USERS).get_checkpoint_history("one")
 
@@ -98,7 +99,7 @@ def test_never_everybodys_threads(make_agent: Make) -> None:
 
 
 def test_in_a_request(agent: Any) -> None:
-    request = {"input": [], "custom_inputs": {"operation": "list_memories"}, "context": {"user_id": "bob"}}
+    request = {"input": [], "custom_inputs": {"operation": "list_memories"}, "context": {"user_id": "ann2"}}
     assert [memory["key"] for memory in agent.predict(request).custom_outputs["result"]] == ["d"]
 
 
