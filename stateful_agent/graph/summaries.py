@@ -55,12 +55,11 @@ async def summarized(
 
     The model reads about `max_tokens` tokens at a time. Where it fails, the summary stays as far as it got.
     """
-    quiet = model.model_copy(update={"tags": [*(model.tags or ()), "nostream"]})  # it says this to nobody
     summary, done = before, before["messages"] if before else 0
     while done < count:
         end = done + len(oldest_turns(messages[done:count], max_tokens))
         middleware: Any = SummarizationMiddleware(
-            quiet,
+            model,
             trigger=("messages", 1),
             keep=("messages", len(messages) - end),
             trim_tokens_to_summarize=2 * max_tokens,  # of a single turn that is longer, the end
