@@ -10,6 +10,7 @@ from stateful_agent.identity import ALL_USERS, User
 from stateful_agent.memory.embeddings import TextEmbeddings
 from stateful_agent.memory.user_store import UserStore, namespace_of
 from stateful_agent.responses.limits import check_limit
+from stateful_agent.responses.thread_ref import is_unicode
 from stateful_agent.time_travel import threads
 from stateful_agent.time_travel.operations import TimeTravel, operation
 
@@ -59,11 +60,9 @@ class Memories(TimeTravel):
         Returns how many `memories` were deleted.
         """
         labels = [] if namespace is None else namespace
-        if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-            raise InvalidRequest("namespace must be a list of texts.", param="namespace")
-        if any("." in label or "\0" in label for label in labels):
-            raise InvalidRequest("A label of a namespace has no period.", param="namespace")
-        if key is not None and not (isinstance(key, str) and namespace and "\0" not in key):
+        if not isinstance(labels, list) or not all(_is_text(label) and "." not in label for label in labels):
+            raise InvalidRequest("namespace must be a list of texts without periods.", param="namespace")
+        if key is not None and not (_is_text(key) and namespace):
             raise InvalidRequest("A key is a text, and needs the namespace that it is in.", param="key")
         prefix = ".".join([*namespace_of(self._identified()), *labels])
         return {"memories": await self._delete_memories(prefix, key)}
@@ -98,3 +97,8 @@ class Memories(TimeTravel):
             return int((await connection.execute(MEMORIES["delete_memories"], values)).rowcount)
 
         return await with_connection(pool, delete)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text, not empty, that storage can hold."""
+    return isinstance(value, str) and value != "" and "\0" not in value and is_unicode(value)

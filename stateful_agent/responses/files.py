@@ -12,7 +12,7 @@ def file_block(file_data: str, filename: str | None, param: str) -> dict[str, An
     """The block of a file: `file_data` is a data URL, or base64 of which the name says what it is.
 
     Raises:
-        InvalidRequest: it is neither; `param` is where it stands in the request.
+        InvalidRequest: it is neither, or empty; `param` is where it stands in the request.
     """
     name = filename or "file"
     if file_data.startswith("data:"):
@@ -23,9 +23,11 @@ def file_block(file_data: str, filename: str | None, param: str) -> dict[str, An
     else:
         mime_type, encoded = mimetypes.guess_type(name)[0] or "application/pdf", file_data
     try:
-        b64decode(encoded, validate=True)
+        content = b64decode(encoded, validate=True)
     except ValueError as error:
         raise InvalidRequest("file_data must be a data URL, or base64.", param=param) from error
+    if not content:
+        raise InvalidRequest("The file is empty.", param=param)
     extras = {"filename": name}
     return {"type": "file", "base64": encoded, "mime_type": mime_type or "text/plain", "extras": extras}
 

@@ -251,8 +251,8 @@ def _part(part: dict[str, Any], param: str) -> dict[str, Any]:
             detail = {"detail": part["detail"]} if part.get("detail") else {}
             return {"type": "image_url", "image_url": {"url": url, **detail}}
         case {"type": "input_file", "file_data": str(data)}:
-            name = part.get("filename")
-            return file_block(data, name if isinstance(name, str) else None, f"{param}.file_data")
+            name = None if part.get("filename") is None else _string(part, "filename", param)
+            return file_block(data, name, f"{param}.file_data")
         case {"type": "input_file", "file_url": str(url)}:
             return {"type": "file", "url": url}
         case {"type": "input_image" | "input_file"}:

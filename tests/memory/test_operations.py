@@ -66,7 +66,15 @@ def test_what_is_deleted(agent: Any, which: Any, count: int, left: list[str]) ->
 
 @pytest.mark.parametrize(
     "which",
-    [{"namespace": "n"}, {"namespace": [""]}, {"namespace": ["a.b"]}, {"namespace": ["\0"]}, {"key": "a"}, {"key": 1}],
+    [
+        {"namespace": "n"},
+        {"namespace": [""]},
+        {"namespace": ["a.b"]},
+        {"namespace": ["\ud800"]},
+        {"namespace": ["n"], "key": "\0"},
+        {"key": "a"},
+        {"key": 1},
+    ],
     ids=str,
 )
 def test_what_is_refused(agent: Any, which: Any) -> None:

@@ -176,8 +176,16 @@ def test_a_file_as_version_0_2_has_stored_it() -> None:
     assert item["content"] == [{"type": "input_file"} | file]
 
 
-@pytest.mark.parametrize("data", ["data:text/plain;base64,%%%", "no base64!", "data:application/pdf;base64,YSx"])
+@pytest.mark.parametrize(
+    "data",
+    ["", "data:", "data:a/b;base64,", "data:text/plain;base64,%%%", "no base64!", "data:application/pdf;base64,YSx"],
+)
 def test_a_file_that_is_no_data(data: str) -> None:
-    with pytest.raises(InvalidRequest, match="file_data") as caught:
+    with pytest.raises(InvalidRequest, match=r"file_data|empty") as caught:
         to_messages([{"role": "user", "content": [{"type": "input_file", "file_data": data}]}])
     assert caught.value.param == "input[0].content[0].file_data"
+
+
+def test_a_files_name_is_a_text() -> None:
+    with pytest.raises(InvalidRequest, match="filename must be a string"):
+        to_messages([{"role": "user", "content": [{"type": "input_file", "file_data": "YSxi", "filename": 7}]}])
