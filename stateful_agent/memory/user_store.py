@@ -8,7 +8,6 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 from langgraph.store.base import (
@@ -29,11 +28,14 @@ from langgraph.store.postgres.base import PostgresIndexConfig
 
 from stateful_agent.checkpoints.cipher import ENCRYPTED, Cipher
 from stateful_agent.database.pool import Connection, Database, with_connection
-from stateful_agent.identity import ALL_USERS, User
+from stateful_agent.identity import AllUsers, User
 from stateful_agent.memory.embeddings import TextEmbeddings
 
 SEALED = f"json{ENCRYPTED}"
 """The one key of a value that is stored encrypted, and the type that it is bound to."""
+
+MAX_PLACE_BYTES = 2500
+"""What a namespace and a key may have together: an index of Postgres holds no more."""
 
 Namespace = tuple[str, ...]
 
@@ -41,9 +43,11 @@ Namespace = tuple[str, ...]
 def namespace_of(user: User) -> Namespace:
     """The namespace that a user's lie in. Where users are not told apart, there is one for all.
 
-    LangGraph parts the labels of a namespace by periods, which a user's name may have.
+    LangGraph parts the labels of a namespace by periods, and takes an asterisk for any label.
     """
-    return ("everyone",) if user is ALL_USERS else ("users", quote(user, safe=" @").replace(".", "%2E"))
+    if isinstance(user, AllUsers):
+        return ("everyone",)
+    return ("users", user.replace("%", "%25").replace(".", "%2E").replace("*", "%2A"))
 
 
 class UserStore(BaseStore):
@@ -79,7 +83,7 @@ class UserStore(BaseStore):
         """Do operations, as LangGraph's `BaseStore` has them.
 
         Raises:
-            ValueError: storage cannot hold a value, or search by values that are encrypted.
+            ValueError: storage cannot hold a value or its key, or search by values that are encrypted.
             ModelFailed: the model that embeds texts cannot.
             StorageUnavailable: the database cannot be reached.
             Unreadable: a value cannot be decrypted.
@@ -102,6 +106,8 @@ class UserStore(BaseStore):
     def _below_root(self, op: Op) -> Op:
         match op:
             case GetOp() | PutOp():
+                if len(".".join([*self._root, *op.namespace, op.key]).encode()) > MAX_PLACE_BYTES:
+                    raise ValueError(f"A namespace and a key have {MAX_PLACE_BYTES} bytes at most.")
                 return op._replace(namespace=(*self._root, *op.namespace))
             case SearchOp():
                 if op.filter and self._cipher.encrypts:

@@ -21,7 +21,21 @@ from stateful_agent.identity import ALL_USERS
 Make = Callable[..., Any]
 KEY = "0123456789abcdef"
 
-USERS = ["ann", "ann2", "ann.b", "a%", "a_", "*", "everyone", "users", "anna@example.com", "名前", "a\\b", ALL_USERS]
+USERS = [
+    "ann",
+    "ann2",
+    "ann.b",
+    "a%",
+    "a_",
+    "*",
+    "everyone",
+    "users",
+    "anna@example.com",
+    "名前",
+    "a\\b",
+    "👩‍🚀" * 85,
+    ALL_USERS,
+]
 """Names that could be taken for others', the way LangGraph writes and matches namespaces."""
 
 
@@ -165,6 +179,11 @@ class TestValues:
             with pytest.raises(ValueError, match=r"cannot hold|surrogate|UTF-8"):
                 in_store(agent, "ann", "aput", ("n",), "k", {"text": text})
         in_store(agent, "ann", "aput", ("n",), "k", {"text": "fine"})
+
+    @pytest.mark.parametrize(("namespace", "key"), [(("n",), "k" * 3000), (("n" * 3000,), "k"), (("é" * 1300,), "k")])
+    def test_of_which_the_place_is_too_long(self, make_agent: Make, namespace: Any, key: str) -> None:
+        with pytest.raises(ValueError, match="2500 bytes"):
+            in_store(make_agent(), "ann", "aput", namespace, key, {})
 
     def test_are_encrypted_with_a_key(self, make_agent: Make, database: str) -> None:
         agent = make_agent(langgraph_aes_key=KEY)
