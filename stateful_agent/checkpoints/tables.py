@@ -29,6 +29,7 @@ def vector_index(settings: Settings) -> PostgresIndexConfig | None:
         return None
     is_long = settings.embedding_dimensions > MOST_AS_VECTOR
     ann: Any = {"kind": "hnsw", "vector_type": "halfvec" if is_long else "vector"}
+    # What embeds is named with each use.
     return {"dims": settings.embedding_dimensions, "embed": "", "ann_index_config": ann, "distance_type": "cosine"}
 
 

@@ -37,16 +37,11 @@ from langgraph.types import Send
 
 from stateful_agent.errors import Misconfigured
 from stateful_agent.failures import is_unreachable
-from stateful_agent.graph.answers import (
-    ANSWERED_BY,
-    MESSAGES_LEFT_OUT,
-    collect,
-    name_of,
-)
+from stateful_agent.graph.answers import ANSWERED_BY, MESSAGES_LEFT_OUT, collect, name_of
 from stateful_agent.graph.context_window import newest_turns, room_beside, window_of
 from stateful_agent.graph.model_settings import ModelSettings
 from stateful_agent.graph.prompt import caching, prepared
-from stateful_agent.graph.summaries import SummarizedState, message_of, still_holds, summarized
+from stateful_agent.graph.summaries import SummarizedState, message_of, summarized
 from stateful_agent.graph.tool_results import readable, reason
 
 BROKEN_CALL = "Error: the arguments of this call are no whole JSON object, or too long: it was not made. Make it again."
@@ -119,14 +114,14 @@ def build_graph(
 
     async def call_model(state: SummarizedState) -> dict[str, Any]:
         asked, messages, summary = settings(), state["messages"], state.get("summary")
-        summary = summary if summary and still_holds(summary, messages) else None
         for n, each in enumerate(models):
             bound = asked.bind(each, tools, messages) if asked.binds else answering[n]
             sent = fitting(each, asked, messages)
+            known: list[AnyMessage] = []
             if summarize and len(sent) < len(messages):
-                at_once = context_tokens or window_of(each) or len(messages)
+                at_once = min(limit for limit in (context_tokens, window_of(each)) if limit)
                 summary = await summarized(each, summary, messages, len(messages) - len(sent), at_once)
-            known = [message_of(summary)] if summary and len(sent) < len(messages) else []
+                known = [message_of(summary)] if summary else []
             prompt = [*system(asked), *known, *prepared(sent, each)]
             cached = caching(each) if prompt_caching else {}
             answer = bound.astream(prompt, **asked.sampling(), **cached)
@@ -142,7 +137,7 @@ def build_graph(
                 added[0].response_metadata[ANSWERED_BY] = name_of(each)
             if len(sent) < len(messages):
                 added[0].response_metadata[MESSAGES_LEFT_OUT] = len(messages) - len(sent)
-            return {"messages": added, **({"summary": summary} if summarize else {})}
+            return {"messages": added, **({"summary": summary} if known else {})}
         raise AssertionError("the last model answers or raises")
 
     async def run_tool(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:

@@ -5,15 +5,14 @@ asked when the agent is first used.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 
 from stateful_agent.errors import Misconfigured
 from stateful_agent.graph.mcp_tools import mcp_tools
-from stateful_agent.graph.tool_results import reason
+from stateful_agent.graph.tool_results import first_line
 
 
 def databricks_tools(
@@ -48,12 +47,11 @@ def _path_of(function: str) -> str:
     return "/api/2.0/mcp/functions/" + "/".join(part for part in parts if part != "*")
 
 
-def _made(kind: str, name: str, make: Any) -> BaseTool:
+def _made(kind: str, name: str, make: Callable[[str], BaseTool]) -> BaseTool:
     try:
-        tool: BaseTool = make(name)
+        return make(name)
     except Exception as error:  # the SDK has many
-        raise Misconfigured(f"The {kind} {name!r} cannot be used: {reason(error).partition(chr(10))[0]}") from error
-    return tool
+        raise Misconfigured(f"The {kind} {name!r} cannot be used: {first_line(error)}.") from error
 
 
 def _genie(space: str) -> BaseTool:
@@ -62,7 +60,6 @@ def _genie(space: str) -> BaseTool:
     agent = GenieAgent(space, message_processor=lambda messages: messages[-1]["content"])
 
     def ask(question: str) -> str:
-        """Ask a question about the data, in plain words."""
         answer = agent.invoke({"messages": [{"role": "user", "content": question}]})
         return str(answer["messages"][-1].content)
 

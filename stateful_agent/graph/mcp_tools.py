@@ -14,7 +14,7 @@ from typing import Any
 from langchain_core.tools import BaseTool
 
 from stateful_agent.errors import Misconfigured
-from stateful_agent.graph.tool_results import reason
+from stateful_agent.graph.tool_results import first_line
 
 LISTING_SECONDS = 30
 """For how long a server may take to say which tools it has."""
@@ -54,9 +54,7 @@ async def _tools(name: str, connection: Any) -> Sequence[BaseTool]:
         async with asyncio.timeout(LISTING_SECONDS):
             return [_named(tool) for tool in await client.get_tools()]
     except Exception as error:
-        raise Misconfigured(
-            f"The MCP server {name!r} does not say which tools it has: {_first_line(error)}."
-        ) from error
+        raise Misconfigured(f"The MCP server {name!r} does not say which tools it has: {first_line(error)}.") from error
 
 
 def _named(tool: BaseTool) -> BaseTool:
@@ -82,7 +80,7 @@ def _on_databricks(name: str, connection: dict[str, Any]) -> dict[str, Any]:
     try:
         workspace = WorkspaceClient()
     except ValueError as error:
-        raise Misconfigured(f"The MCP server {name!r}: {_first_line(error)}.") from error
+        raise Misconfigured(f"The MCP server {name!r}: {first_line(error)}.") from error
     url = connection["url"]
     url = f"{workspace.config.host}{url}" if url.startswith("/") else url
     more = {key: value for key, value in connection.items() if key not in ("auth", "transport", "url")}
@@ -101,7 +99,3 @@ def _filled(name: str, value: Any) -> Any:
     if missing := [variable for variable in re.findall(r"\$\{(\w+)\}", value) if variable not in os.environ]:
         raise Misconfigured(f"The MCP server {name!r} needs the environment variable {missing[0]}, which is not set.")
     return re.sub(r"\$\{(\w+)\}", lambda variable: os.environ[variable[1]], value)
-
-
-def _first_line(error: BaseException) -> str:
-    return reason(error).partition("\n")[0].rstrip(".")

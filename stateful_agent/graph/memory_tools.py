@@ -28,6 +28,8 @@ async def remember(text: str, runtime: ToolRuntime, memory_id: str | None = None
     store, key = _store_of(runtime), memory_id or uuid.uuid4().hex[:8]
     if memory_id and await store.aget(NAMESPACE, key) is None:
         raise ToolException(f"Nothing is remembered as {memory_id!r}.")
+    if not (text.strip() or memory_id):
+        raise ToolException("There is nothing to remember: the text is blank.")
     if not text.strip():
         await store.adelete(NAMESPACE, key)
         return f"Forgotten ({key})."

@@ -9,6 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from stateful_agent.errors import ModelRefused
+from stateful_agent.responses.files import filename_of
 
 THOUGHTS = {"reasoning", "reasoning_content", "redacted_thinking", "thinking"}
 """The types of content that a model thinks in. It is signed by its provider, and refused by others."""
@@ -23,7 +24,6 @@ PROVIDER_BY_CLASS = {
 }
 """What LangChain's classes of models note as `model_provider` of their answers."""
 
-
 BEDROCK_FILES = {
     "application/msword",
     "application/pdf",
@@ -33,7 +33,6 @@ BEDROCK_FILES = {
     "application/xml",
 }
 """The types of files that Bedrock takes, beside all that are text."""
-
 
 NO_FILE_URLS = "This agent's model takes files as data only: send file_data."
 
@@ -82,9 +81,9 @@ def _part(part: dict[str, Any], provider: str | None, takes_urls: bool) -> dict[
             if not kind.startswith("text/") and kind not in BEDROCK_FILES:
                 raise ModelRefused(f"This agent's model takes no files of type {kind}.")
             # A name with a period is refused.
-            return part | {"name": re.sub(r"[^\w\s()\[\]-]|_", "-", part["extras"]["filename"])[:200]}
+            return part | {"name": re.sub(r"[^\w\s()\[\]-]|_", "-", filename_of(part))[:200]}
         case {"type": "file", "base64": str(data), "mime_type": str(kind)}, "anthropic":
-            named = {"extras": {"title": part["extras"]["filename"]}}
+            named = {"extras": {"title": filename_of(part)}}
             if kind.startswith("text/"):
                 text = b64decode(data).decode(errors="replace")
                 return {"type": "text-plain", "text": text, "mime_type": "text/plain", **named}

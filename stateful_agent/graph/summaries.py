@@ -43,19 +43,17 @@ def message_of(summary: Summary) -> HumanMessage:
     return HumanMessage(HEADING + summary["text"])
 
 
-def still_holds(summary: Summary | None, messages: Sequence[AnyMessage]) -> bool:
-    """Whether a summary is of what a conversation begins with."""
-    return summary is not None and summary["digest"] == _digest(messages[: summary["messages"]])
-
-
 async def summarized(
     model: BaseChatModel, before: Summary | None, messages: Sequence[AnyMessage], count: int, max_tokens: int
 ) -> Summary | None:
     """The summary of the first `count` messages, whole turns, going on from one of fewer, if there is one `before`.
 
-    The model reads about `max_tokens` tokens at a time. Where it fails, the summary stays as far as it got.
+    One of messages that were edited since is made anew. The model reads about `max_tokens` tokens at a time. Where it
+    fails, the summary stays as far as it got.
     """
-    summary, done = before, before["messages"] if before else 0
+    holds = before is not None and before["digest"] == _digest(messages[: before["messages"]])
+    summary = before if holds else None
+    done = summary["messages"] if summary else 0
     while done < count:
         end = done + len(oldest_turns(messages[done:count], max_tokens))
         middleware: Any = SummarizationMiddleware(

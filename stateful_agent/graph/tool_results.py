@@ -29,6 +29,11 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The same in one line, to go on with in a sentence."""
+    return reason(error).partition("\n")[0].rstrip(".")
+
+
 def _text_and_others(content: str | list[str | dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(content, str):
         return content, []

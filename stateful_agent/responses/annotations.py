@@ -28,8 +28,8 @@ def annotations_of(citations: Sequence[Citation], begin: int, end: int) -> Itera
                 yield _page(nested, begin, end)
             case {"type": "file_citation" | "file_path" as kind, "file_id": str(file_id)}:
                 place = citation.get("index", citation.get("file_index"))  # LangChain calls it so
-                name = citation.get("filename")
-                yield {"type": kind, **_file(file_id, name), "index": end if place is None else begin + place}
+                index = begin + place if isinstance(place, int) else end
+                yield {"type": kind, **_file(file_id, citation.get("filename")), "index": index}
             case {"url": str()}:
                 yield _page(citation, begin, end)
             case {"source": str(url)} | {"location": {"web": {"url": str(url)}}} if "://" in url:

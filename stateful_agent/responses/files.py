@@ -1,4 +1,4 @@
-"""Files in a user's message: OpenAI's `input_file` as LangChain's standard block of content, and back. Pure."""
+"""Files in a user's message: OpenAI's `input_file` as LangChain's standard block of content. Pure."""
 
 import mimetypes
 from base64 import b64decode, b64encode
@@ -32,9 +32,7 @@ def file_block(file_data: str, filename: str | None, param: str) -> dict[str, An
     return {"type": "file", "base64": encoded, "mime_type": mime_type or "text/plain", "extras": extras}
 
 
-def input_file(block: dict[str, Any]) -> dict[str, Any]:
-    """The reverse, for a block with `base64` or a `url`."""
-    if "base64" not in block:
-        return {"type": "input_file", "file_url": block["url"]}
-    url = f"data:{block['mime_type']};base64,{block['base64']}"
-    return {"type": "input_file", "file_data": url, "filename": block["extras"]["filename"]}
+def filename_of(block: dict[str, Any]) -> str:
+    """What a file is called. A block that a graph has made may not say it."""
+    extras = block.get("extras")
+    return str(extras.get("filename") or "file") if isinstance(extras, dict) else "file"

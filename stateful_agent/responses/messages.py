@@ -19,7 +19,7 @@ from langchain_core.messages import (
 
 from stateful_agent.errors import InvalidRequest
 from stateful_agent.responses.compaction import text_of_compaction
-from stateful_agent.responses.files import file_block, input_file
+from stateful_agent.responses.files import file_block, filename_of
 from stateful_agent.responses.items import items_of, result_item
 from stateful_agent.responses.strict_json import read_json
 
@@ -101,8 +101,10 @@ def _input_part(part: str | dict[str, Any]) -> dict[str, Any]:
             return {"type": "input_image", "image_url": url, **detail}
         case {"type": "file", "file": {"file_data": data, "filename": name}}:  # as version 0.2 has stored it
             return {"type": "input_file", "file_data": data, "filename": name}
-        case {"type": "file"}:
-            return input_file(part)
+        case {"type": "file", "base64": str(data), "mime_type": str(kind)}:
+            return {"type": "input_file", "file_data": f"data:{kind};base64,{data}", "filename": filename_of(part)}
+        case {"type": "file", "url": str(url)}:
+            return {"type": "input_file", "file_url": url}
         case _:
             return dict(part)
 

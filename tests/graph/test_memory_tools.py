@@ -46,10 +46,11 @@ def test_it_can_be_changed_and_forgotten(call: Callable[..., str]) -> None:
     ("arguments", "reason"),
     [
         ({"text": "x" * (MAX_MEMORY_CHARS + 1)}, "too long"),
+        ({"text": " "}, "nothing to remember"),
         ({"text": "x", "memory_id": "nothing"}, "Nothing is remembered as 'nothing'"),
         ({"text": "x", "store": False}, "not stored"),
     ],
-    ids=["too long", "unknown", "unstored"],
+    ids=["too long", "blank", "unknown", "unstored"],
 )
 def test_what_cannot_be_remembered(call: Callable[..., str], arguments: Any, reason: str) -> None:
     assert reason in call("remember", **arguments)

@@ -35,3 +35,21 @@ def test_thoughts_go_to_the_model_that_had_them(model: Any, provider: str | None
     given = prepared([question, message], model)
     assert given == [question, message if kept else AIMessage([SAID], response_metadata=message.response_metadata)]
     assert message.content == [THOUGHT, SAID]
+
+
+class ChatAnthropic(Scripted):
+    """By its name, Anthropic's."""
+
+
+class ChatBedrockConverse(Scripted):
+    """By its name, Bedrock's."""
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [(ChatAnthropic(), {"extras": {"title": "file"}}), (ChatBedrockConverse(), {"name": "file"}), (ChatOpenAI(), {})],
+)
+def test_a_file_without_a_name(model: Any, named: Any) -> None:
+    """As a graph, or an edit, may put it into the messages."""
+    block = {"type": "file", "base64": "YQ==", "mime_type": "application/pdf"}
+    assert prepared([HumanMessage([block])], model) == [HumanMessage([block | named])]

@@ -24,6 +24,7 @@ FILE = {"type": "file_citation", "filename": "notes.pdf"}
          PAGE | {"start_index": 10, "end_index": 20}),
         ({"url": PAGE["url"], "title": None}, PAGE | {"title": "", "start_index": 10, "end_index": 20}),
         (FILE | {"file_id": "f", "index": 3}, FILE | {"file_id": "f", "index": 13}),
+        (FILE | {"file_id": "f", "index": "?"}, FILE | {"file_id": "f", "index": 20}),
         (FILE | {"file_id": "f", "file_index": 3}, FILE | {"file_id": "f", "index": 13}),
         ({"type": "page_location", "document_index": 1, "document_title": "notes.pdf"},
          FILE | {"file_id": "document-1", "index": 20}),

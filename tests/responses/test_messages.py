@@ -170,6 +170,24 @@ def test_a_file(part: Any, mime_type: str, encoded: str, name: str) -> None:
     assert to_messages([item])[0].content == [block]
 
 
+@pytest.mark.parametrize(
+    ("block", "part"),
+    [
+        ({"base64": "YQ==", "mime_type": "a/b"}, {"file_data": "data:a/b;base64,YQ==", "filename": "file"}),
+        ({"url": "https://a.example", "mime_type": "a/b"}, {"file_url": "https://a.example"}),
+    ],
+    ids=str,
+)
+def test_a_file_of_a_graphs_own(block: Any, part: Any) -> None:
+    [item] = to_items([HumanMessage([{"type": "file"} | block])])
+    assert item["content"] == [{"type": "input_file"} | part]
+
+
+def test_a_file_of_another_form_is_shown_as_it_is() -> None:
+    [item] = to_items([HumanMessage([{"type": "file", "file_id": "f"}])])
+    assert item["content"] == [{"type": "file", "file_id": "f"}]
+
+
 def test_a_file_as_version_0_2_has_stored_it() -> None:
     file = {"file_data": "data:text/csv;base64,YSxi", "filename": "a.csv"}
     [item] = to_items([HumanMessage([{"type": "file", "file": file}])])
