@@ -16,7 +16,8 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 from listening_servers import served
-from openai_api import OpenAIApi
+from model_apis import ModelApi, Reply
+from openai_apis import ChatCompletions
 from pydantic import SecretStr
 from scripted import Scripted
 from walking import assistant, texts, user
@@ -244,10 +245,10 @@ def test_a_blank_message_is_refused(make_agent: Make, content: Any, taken: bool)
             agent.predict(request)
 
 
-def a_model_of(provider: str, api: OpenAIApi, monkeypatch: pytest.MonkeyPatch) -> BaseChatModel:
+def a_model_of(provider: str, api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> BaseChatModel:
     if provider == "openai":
-        return ChatOpenAI(model="m", api_key=SecretStr("none"), base_url=api.url)
-    monkeypatch.setenv("DATABRICKS_HOST", api.url.removesuffix("/v1"))
+        return ChatOpenAI(model="m", api_key=SecretStr("none"), base_url=f"{api.url}/v1")
+    monkeypatch.setenv("DATABRICKS_HOST", api.url)
     monkeypatch.setenv("DATABRICKS_TOKEN", "none")
     return ChatDatabricks(endpoint="m")
 
@@ -267,7 +268,7 @@ class TestAStreamThatEndsWithoutItsEnd:
     def test_is_a_failure_and_not_in_the_thread(
         self, make_agent: Make, monkeypatch: pytest.MonkeyPatch, provider: str, is_own: bool
     ) -> None:
-        with OpenAIApi("half an answer", breaks_off=True) as api:
+        with ChatCompletions(Reply(("half an answer",), breaks_off=True)) as api:
             model = a_model_of(provider, api, monkeypatch)
             agent = make_agent(graph_of_one_step(model) if is_own else build_graph(model, []))
             request = {"input": [user("go")], "custom_inputs": {"thread_id": "t"}}
@@ -277,7 +278,7 @@ class TestAStreamThatEndsWithoutItsEnd:
         assert [item["role"] for item in agent.get_checkpoint_state("t")["messages"]] == ["user"]
 
     def test_and_a_whole_one_is_none(self, make_agent: Make, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
-        with OpenAIApi("an answer") as api:
+        with ChatCompletions(Reply()) as api:
             agent = make_agent(build_graph(a_model_of(provider, api, monkeypatch), []))
             response = agent.predict({"input": [user("go")]}).model_dump(exclude_none=True)
         assert text_of(response) == "an answer"

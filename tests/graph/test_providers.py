@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from anthropic_api import Anthropic
+from bedrock_api import Bedrock
 from conftest import ROOT, text_of
 from langchain_core.tools import tool
 from model_apis import (
@@ -16,19 +18,15 @@ from model_apis import (
     OUTPUT_TOKENS,
     REASONING_TOKENS,
     Answer,
-    Anthropic,
-    Bedrock,
     Call,
-    ChatCompletions,
     Cited,
-    DatabricksServing,
     ModelApi,
     Refusal,
     Reply,
-    Responses,
     Silence,
     Thinking,
 )
+from openai_apis import ChatCompletions, DatabricksServing, Responses
 from walking import user
 
 from stateful_agent.errors import (

@@ -8,7 +8,8 @@ import pytest
 from conftest import say, text_of
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
-from model_apis import ChatCompletions, Refusal, Reply
+from model_apis import Refusal, Reply
+from openai_apis import ChatCompletions
 from scripted import Scripted
 
 from stateful_agent.graph.build import build_graph

@@ -22,7 +22,7 @@ from stateful_agent.settings import Settings
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingsApi]:
     with EmbeddingsApi() as api:
-        monkeypatch.setenv("OPENAI_BASE_URL", api.url)
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-5ecret5ecret")
         yield api
 

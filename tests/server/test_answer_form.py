@@ -8,8 +8,9 @@ import pytest
 from conftest import http
 from langchain_openai import ChatOpenAI
 from listening_servers import served
+from model_apis import ModelApi, Reply
 from open_responses import check_response
-from openai_api import OpenAIApi
+from openai_apis import ChatCompletions
 from pydantic import SecretStr
 from scripted import Scripted
 
@@ -91,15 +92,15 @@ class TestWithOpenAIsApi:
 
     @pytest.fixture
     def api(self) -> Any:
-        with OpenAIApi('{"city": "SF", "days": 3}') as api:
+        with ChatCompletions(Reply(('{"city": "SF", "days": 3}',))) as api:
             yield api
 
-    def agent(self, make_agent: Make, api: OpenAIApi, *tools: Any) -> Any:
-        model = ChatOpenAI(model="gpt-5", api_key=SecretStr("none"), base_url=api.url)
+    def agent(self, make_agent: Make, api: ModelApi, *tools: Any) -> Any:
+        model = ChatOpenAI(model="gpt-5", api_key=SecretStr("none"), base_url=f"{api.url}/v1")
         return served(make_agent(build_graph(model, tools)))
 
     @pytest.mark.parametrize("tools", [(), (current_time,)], ids=["alone", "beside tools that are not strict"])
-    def test_a_schema(self, make_agent: Make, api: OpenAIApi, tools: Any) -> None:
+    def test_a_schema(self, make_agent: Make, api: ModelApi, tools: Any) -> None:
         with self.agent(make_agent, api, *tools) as url:
             response = take(url, text={"format": FORM}).json()
         assert json.loads(response["output"][-1]["content"][0]["text"]) == {"city": "SF", "days": 3}
@@ -112,19 +113,19 @@ class TestWithOpenAIsApi:
         assert form["json_schema"]["schema"] == SCHEMA
         assert [tool["function"]["name"] for tool in api.requests[-1].get("tools", ())] == [t.name for t in tools]
 
-    def test_effort_and_verbosity(self, make_agent: Make, api: OpenAIApi) -> None:
+    def test_effort_and_verbosity(self, make_agent: Make, api: ModelApi) -> None:
         with self.agent(make_agent, api, current_time) as url:
             take(url, text={"verbosity": "low"}, reasoning={"effort": "low"})
         assert (api.requests[-1]["reasoning_effort"], api.requests[-1]["verbosity"]) == ("low", "low")
 
-    def test_penalties(self, make_agent: Make, api: OpenAIApi) -> None:
+    def test_penalties(self, make_agent: Make, api: ModelApi) -> None:
         with self.agent(make_agent, api, current_time) as url:
             response = take(url, presence_penalty=0.5, frequency_penalty=-0.5).json()
         sent = api.requests[-1]
         assert (sent["presence_penalty"], sent["frequency_penalty"]) == (0.5, -0.5)
         assert (response["presence_penalty"], response["frequency_penalty"]) == (0.5, -0.5)
 
-    def test_functions_of_the_clients_and_the_choice(self, make_agent: Make, api: OpenAIApi) -> None:
+    def test_functions_of_the_clients_and_the_choice(self, make_agent: Make, api: ModelApi) -> None:
         function = {"type": "function", "name": "f", "description": "F.", "parameters": SCHEMA, "strict": True}
         with self.agent(make_agent, api, current_time) as url:
             take(url, tools=[function], tool_choice="required", parallel_tool_calls=False)
