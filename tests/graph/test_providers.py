@@ -1,165 +1,27 @@
 """The built-in agent on models of each provider, through LangChain's own classes and the providers' own clients."""
 
 import json
-import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from anthropic_api import Anthropic
-from bedrock_api import Bedrock
 from conftest import ROOT, text_of
-from langchain_core.tools import tool
 from model_apis import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     REASONING_TOKENS,
-    Answer,
     Call,
     Cited,
-    ModelApi,
-    Refusal,
     Reply,
-    Silence,
     Thinking,
 )
-from openai_apis import ChatCompletions, DatabricksServing, Responses
+from providers import ALL, ASPECTS, RESPONSES, Talk, Talks
 from walking import user
 
 from stateful_agent.errors import (
-    AgentError,
-    ContextTooLong,
-    Misconfigured,
-    ModelFailed,
-    ModelRateLimited,
     ModelRefused,
-    ModelTimedOut,
 )
-from stateful_agent.graph.build import build_graph
-from stateful_agent.graph.models import chat_model
-
-Make = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Provider:
-    """How the agent finds a provider's API."""
-
-    api: type[ModelApi]
-    model: str
-    environment: dict[str, str]
-    use_responses_api: bool = False
-
-
-PROVIDERS = {
-    "databricks": Provider(
-        DatabricksServing, "databricks:m", {"DATABRICKS_HOST": "{url}", "DATABRICKS_TOKEN": "dapi5ecret5ecret"}
-    ),
-    "openai": Provider(
-        ChatCompletions, "openai:m", {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "sk-5ecret5ecret"}
-    ),
-    "azure_openai": Provider(
-        ChatCompletions,
-        "azure_openai:m",
-        {
-            "AZURE_OPENAI_ENDPOINT": "{url}",
-            "AZURE_OPENAI_API_KEY": "5ecret",
-            "OPENAI_API_VERSION": "2025-03-01-preview",
-        },
-    ),
-    "anthropic": Provider(
-        Anthropic, "anthropic:m", {"ANTHROPIC_API_URL": "{url}", "ANTHROPIC_API_KEY": "sk-5ecret5ecret"}
-    ),
-    "bedrock_converse": Provider(
-        Bedrock,
-        "bedrock_converse:anthropic.claude-sonnet-4-5-20250929-v1:0",
-        {
-            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "{url}",
-            "AWS_ACCESS_KEY_ID": "AKIA5ECRET5ECRET",
-            "AWS_SECRET_ACCESS_KEY": "5ecret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        },
-    ),
-}
-for name in ("databricks", "openai", "azure_openai"):
-    chat = PROVIDERS[name]
-    PROVIDERS[f"{name} responses"] = replace(chat, api=Responses, use_responses_api=True)
-RESPONSES = [name for name, provider in PROVIDERS.items() if provider.use_responses_api]
-ALL = list(PROVIDERS)
-ASPECTS = {
-    "text, token by token": ALL,
-    "calls of tools, also at once": ALL,
-    "usage, with cached tokens": ALL,
-    "the prompt begins as before: after turns, forks, replays": ALL,
-    "what is to be cached is marked": ["anthropic", "bedrock_converse"],
-    "thoughts are told": ["databricks", "anthropic", "bedrock_converse", *RESPONSES],
-    "thoughts go back with their signature": ["anthropic", "bedrock_converse", *RESPONSES],
-    "thoughts of another provider do not": ALL,
-    "citations of pages": ["openai", "azure_openai", "anthropic", "bedrock_converse", *RESPONSES],
-    "citations of documents": ["anthropic", "bedrock_converse"],
-    "images": ALL,
-    "images by their URL": [name for name in ALL if name != "bedrock_converse"],
-    "files: PDF, text": ALL,
-    "files by their URL": ["anthropic", *RESPONSES],
-    "an answer that is cut off, or refused": ALL,
-    "failures, before the answer and amid it": ALL,
-    "a stream that ends early": ALL,
-    "retries, silence": ALL,
-}
-"""What works with which providers. The tests below take it from here, and docs/models.md shows it."""
-
-
-@tool
-def look(place: str) -> str:
-    """Look at a place."""
-    return f"{place} is fine"
-
-
-@pytest.fixture(params=PROVIDERS)
-def provider(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@dataclass
-class Talk:
-    """An agent on a provider's API."""
-
-    api: ModelApi
-    agent: Any
-
-    def events(self, text: str = "hello", **ref: Any) -> list[Any]:
-        request = {"input": [user(text)], "custom_inputs": {"thread_id": "t"} | ref}
-        return [event.model_dump() for event in self.agent.predict_stream(request)]
-
-    def say(self, text: str = "hello", **ref: Any) -> Any:
-        request = {"input": [user(text)], "custom_inputs": {"thread_id": "t"} | ref}
-        return self.agent.predict(request).model_dump(exclude_none=True)
-
-
-@pytest.fixture
-def talk(make_agent: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Talk]]:
-    """Lets an agent talk to a provider that gives these answers."""
-    running: list[ModelApi] = []
-
-    def talk(name: str, *answers: Answer, max_retries: int = 0, timeout: float = 20, **more: Any) -> Talk:
-        api = PROVIDERS[name].api(*answers)
-        api.__enter__()
-        running.append(api)
-        for variable, value in PROVIDERS[name].environment.items():
-            monkeypatch.setenv(variable, value.format(url=api.url))
-        responses = PROVIDERS[name].use_responses_api
-        model = chat_model(PROVIDERS[name].model, max_retries=max_retries, timeout=timeout, use_responses_api=responses)
-        return Talk(api, make_agent(build_graph(model, [look], "Be brief.", model_timeout=timeout, **more)))
-
-    yield talk
-    for api in running:
-        api.__exit__()
-
-
-Talks = Callable[..., Talk]
 
 
 class TestAnAnswer:
@@ -352,134 +214,9 @@ class TestAFile:
             self.ask(talk("bedrock_converse", Reply()), file_data="data:application/zip;base64,UEsDBA==")
 
 
-FAILURES: dict[str, tuple[type[AgentError], str]] = {
-    "limited": (ModelRateLimited, "Slow down."),
-    "overloaded": (ModelFailed, "We are overloaded."),
-    "broken": (ModelFailed, "It broke."),
-    "key": (ModelFailed, ""),
-    "invalid": (ModelRefused, "A bad image."),
-    "too long": (ContextTooLong, "too long for the model"),
-}
-
-
-class TestAFailure:
-    @pytest.mark.parametrize("failure", FAILURES)
-    def test_has_its_status_and_the_providers_words(self, talk: Talks, provider: str, failure: str) -> None:
-        kind, words = FAILURES[failure]
-        talking = talk(provider, Refusal(failure), Reply())
-        with pytest.raises(AgentError) as caught:
-            talking.say("one")
-        assert type(caught.value) is kind
-        assert words in caught.value.message
-        assert "5ecret" not in caught.value.message.lower()
-        assert len(talking.api.requests) == 1
-        assert text_of(talking.say("two")) == "an answer"
-
-    def test_says_when_to_ask_again(self, talk: Talks, provider: str) -> None:
-        with pytest.raises(ModelRateLimited) as caught:
-            talk(provider, Refusal("limited", {"retry-after": 7})).say()
-        assert caught.value.retry_after == 7
-        with pytest.raises(ModelRateLimited) as caught:
-            talk(provider, Refusal("limited")).say("another")
-        assert caught.value.retry_after is None
-
-    @pytest.mark.parametrize("failure", ["limited", "overloaded", "invalid"])
-    def test_amid_the_answer_is_an_event(self, talk: Talks, provider: str, failure: str) -> None:
-        kind, words = FAILURES[failure]
-        talking = talk(provider, Reply(("half an",), fails=failure), Reply())
-        *_, last = talking.events("one")
-        assert last["type"] == "error"
-        assert words in last["message"]
-        if failure != "overloaded":
-            assert last["code"] == kind.code
-        assert len(talking.api.requests) == 1
-        assert [item["role"] for item in talking.agent.get_checkpoint_state("t")["messages"]] == ["user"]
-        assert text_of(talking.say("two")) == "an answer"
-
-    def test_of_a_stream_that_ends_early(self, talk: Talks, provider: str) -> None:
-        talking = talk(provider, Reply(("half an",), breaks_off=True), Reply())
-        *_, last = talking.events("one")
-        assert (last["type"], last["code"]) == ("error", "model_failed")
-        assert [item["role"] for item in talking.agent.get_checkpoint_state("t")["messages"]] == ["user"]
-        assert text_of(talking.say("two")) == "an answer"
-
-    def test_is_tried_again_as_often_as_the_setting_says(self, talk: Talks, provider: str) -> None:
-        talking = talk(provider, Refusal("overloaded"), Refusal("overloaded"), Reply(), max_retries=2)
-        assert text_of(talking.say()) == "an answer"
-        assert len(talking.api.requests) == 3
-        talking = talk(provider, Refusal("overloaded"), max_retries=1)
-        with pytest.raises(ModelFailed):
-            talking.say("another")
-        assert len(talking.api.requests) == 2
-
-    def test_of_silence_before_the_answer(self, talk: Talks, provider: str) -> None:
-        began = time.monotonic()
-        with pytest.raises(ModelTimedOut):
-            talk(provider, Silence(20), timeout=1).say()
-        assert time.monotonic() - began < 10
-
-    def test_of_silence_amid_the_answer(self, talk: Talks, provider: str) -> None:
-        began = time.monotonic()
-        *_, last = talk(provider, Reply(("half an answer",), pause=4), timeout=1).events()
-        assert (last["type"], last["code"]) == ("error", "model_timed_out")
-        assert time.monotonic() - began < 15
-
-
-class TestFallbacks:
-    """Another model answers where the first cannot be reached."""
-
-    @pytest.fixture
-    def second(self, talk: Talks, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ModelApi, Any]]:
-        with Anthropic(Reply((Thinking("So."), "from the second"))) as api:
-            monkeypatch.setenv("ANTHROPIC_API_URL", api.url)
-            monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
-            yield api, chat_model("anthropic:claude")
-
-    @pytest.mark.parametrize("failure", ["limited", "overloaded", "key"])
-    def test_answer_and_it_is_told_which(self, talk: Talks, second: Any, failure: str) -> None:
-        talking = talk("openai", Refusal(failure), Reply(("from the first",)), fallbacks=[second[1]])
-        response = talking.say("one")
-        assert text_of(response) == "from the second"
-        assert response["custom_outputs"]["answered_by"] == "ChatAnthropic claude"
-        response = talking.say("two", **response["custom_outputs"])
-        assert text_of(response) == "from the first"
-        assert "answered_by" not in response["custom_outputs"]
-        assert "So." not in json.dumps(talking.api.requests[-1])
-
-    def test_also_where_nobody_listens(self, talk: Talks, second: Any) -> None:
-        talking = talk("openai", Reply(), fallbacks=[second[1]])
-        talking.api.__exit__()
-        assert text_of(talking.say()) == "from the second"
-
-    def test_not_once_the_first_has_begun(self, talk: Talks, second: Any) -> None:
-        talking = talk("openai", Reply(("half",), fails="overloaded"), fallbacks=[second[1]])
-        assert talking.events()[-1]["type"] == "error"
-        assert second[0].requests == []
-
-    @pytest.mark.parametrize("failure", ["invalid", "too long"])
-    def test_not_for_what_is_in_the_request(self, talk: Talks, second: Any, failure: str) -> None:
-        with pytest.raises(ModelRefused):
-            talk("openai", Refusal(failure), fallbacks=[second[1]]).say()
-        assert second[0].requests == []
-
-    def test_the_last_ones_failure_is_told(self, talk: Talks, second: Any) -> None:
-        second[0].answers = [Refusal("broken")]
-        with pytest.raises(ModelFailed, match="It broke"):
-            talk("openai", Refusal("limited"), fallbacks=[second[1]]).say()
-
-
 def test_the_docs_show_what_works() -> None:
     rows = [["", *ALL], ["---"] * (1 + len(ALL))]
     rows += [[aspect, *("yes" if name in those else "-" for name in ALL)] for aspect, those in ASPECTS.items()]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     page = (ROOT / "docs" / "models.md").read_text()
     assert page.partition("<!-- providers -->\n")[2].partition("<!-- end -->")[0] == table, f"paste:\n{table}"
-
-
-@pytest.mark.parametrize(
-    ("name", "extra"), [("google_genai:gemini", "google"), ("ollama:llama", "ollama"), ("anthropic:m", "anthropic")]
-)
-def test_a_package_that_is_missing_is_named(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stateful_agent.graph.models.find_spec", lambda package: None)
-    with pytest.raises(Misconfigured, match=re.escape(f"pip install 'stateful-agent[{extra}]'")):
-        chat_model(name)
