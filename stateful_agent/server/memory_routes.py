@@ -25,9 +25,11 @@ def memory_routes(agent: LangGraphResponsesAgent) -> APIRouter:
 
     @router.delete("/memories", summary="Delete what is remembered", description=agent.adelete_memories.__doc__)
     async def delete_memories(
-        agent: Agent, namespace: Annotated[list[str] | None, Query()] = None, key: str | None = None
+        agent: Agent,
+        namespace: Annotated[str | None, Query(description="Its labels, with periods between them.")] = None,
+        key: str | None = None,
     ) -> Json:
-        return await agent.adelete_memories(namespace, key)
+        return await agent.adelete_memories(None if namespace is None else namespace.split("."), key)
 
     @router.delete("/threads", summary="Delete a user's threads", description=agent.adelete_threads.__doc__)
     async def delete_threads(agent: Agent, memories: bool = False) -> Json:

@@ -114,10 +114,13 @@ def test_in_a_request(agent: Any) -> None:
 def test_over_http(make_agent: Make) -> None:
     agent = make_agent(trusted_identity="X-Forwarded-User")
     remember(agent, "ann", "a", "b")
+    remember(agent, "ann", "c", namespace=("n", "deep"))
     agent.close()  # the app brings an event loop of its own
     with TestClient(create_app(agent), headers={"X-Forwarded-User": "ann"}) as client:
-        assert [memory["key"] for memory in client.get("/memories", params={"limit": 1}).json()] == ["b"]
-        assert client.delete("/memories", params={"namespace": ["n"], "key": "a"}).json() == {"memories": 1}
+        assert [memory["key"] for memory in client.get("/memories", params={"limit": 1}).json()] == ["c"]
+        assert client.delete("/memories", params={"namespace": "n..deep"}).status_code == 400
+        assert client.delete("/memories", params={"namespace": "n.deep"}).json() == {"memories": 1}
+        assert client.delete("/memories", params={"namespace": "n", "key": "a"}).json() == {"memories": 1}
         assert client.delete("/memories", params={"key": "a"}).status_code == 400
         assert client.get("/memories", params={"limit": 0}).status_code == 400
         assert client.get("/memories", headers={"X-Forwarded-User": ""}).status_code == 401
