@@ -61,7 +61,7 @@ clean:  ## Remove the environment, the logged models, and the conversations
 
 .venv/ready: .venv/bin/uv requirements.txt pyproject.toml
 	@echo "Installing what requirements.txt lists, once ..."
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt -c requirements-dev.txt databricks-agents
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 

@@ -1,93 +1,139 @@
 """The command line: serve an agent, log it as an MLflow model, deploy it, set up its database."""
 
-import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from stateful_agent.deploy import Failure, check, deploy, log, register, set_up_database, write_path
-from stateful_agent.deploy.failure import one_line
-
-ABOUT = "Serve a LangGraph agent with time travel, log it as an MLflow model, deploy it, set up its database."
-SERVE = "Serve an agent over HTTP, as OpenAI's Responses API and with time travel."
-LOG = "Log an agent as an MLflow model, with the code beside it that it imports, and let it answer in another process."
-DEPLOY = "Serve a registered model on Databricks."
-SET_UP = "Create the agent's tables in DATABASE_URL or LAKEBASE_*, or bring them up to date, as their owner."
-SETTINGS = "The agent's settings, such as AGENT_MODEL and DATABASE_URL, are environment variables."
+from stateful_agent import deploy
+from stateful_agent.arguments import parse
+from stateful_agent.deploy.failure import Failure, one_line
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command `stateful-agent`."""
     args = parse(arguments)
     with plain_output():
-        match args.command:
-            case "serve":
-                from stateful_agent.server.processes import serve  # imports that `--help` should not wait for
-
-                try:
-                    serve(args.target, args.host, args.port, args.workers)
-                except ValueError as error:
-                    raise Failure(str(error)) from error
-            case "log":
-                model = log(args.agent, args.requirements)
-                print(f"Logged {model}.", flush=True)
-                if args.check:
-                    print("Checking it in another process ...", flush=True)
-                    check(model)
-                    print("It answers.", flush=True)
-                if args.register:
-                    print(f"Registered {args.register}, version {register(model, args.register)}.")
-                if args.path_file:
-                    write_path(model, args.path_file)
-            case "deploy":
-                print(json.dumps(deploy(args.name, args.version, dry_run=args.dry_run), indent=2))
-            case "set-up-database":
-                print(set_up_database(args.grant))
+        run(args)
 
 
-def parse(arguments: Sequence[str] | None = None, *, agent: Path | None = None) -> argparse.Namespace:
-    """Read the command line. With `agent`, that of a script for this one agent, which does not serve."""
-    parser = argparse.ArgumentParser(prog=None if agent else "stateful-agent", description=ABOUT, epilog=SETTINGS)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def run(args: Namespace) -> None:
+    """Do what the command line says."""
+    match args.command:
+        case "serve":
+            from stateful_agent.server.processes import serve  # imports that `--help` should not wait for
 
-    def command(name: str, about: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=about, description=about, epilog=SETTINGS)
+            try:
+                serve(args.target, args.host, args.port, args.workers)
+            except ValueError as error:
+                raise Failure(str(error)) from error
+        case "log" if args.dry_run:
+            show_call("mlflow.pyfunc.log_model", **deploy.planned(args.agent, args.requirements))
+        case "log":
+            tell("Logging the agent ...")
+            model = deploy.log(args.agent, args.requirements)
+            tell(f"Logged {model}.")
+            if args.check:
+                tell("Checking it in another process ...")
+                deploy.check(model)
+                tell("It answers.")
+            if args.register:
+                tell(f"Registered {args.register}, version {deploy.register(model, args.register)}.")
+            if args.path_file:
+                deploy.write_path(model, args.path_file)
+        case "check" if args.dry_run:
+            show_call("check" if args.here else "check_served", model_uri=args.model)
+        case "check":
+            if args.here:
+                deploy.check(args.model)
+            else:
+                deploy.check_served(args.model, tell)
+            tell("It answers.")
+        case "register" if args.dry_run:
+            show_call("mlflow.register_model", model_uri=args.model, name=args.name)
+            if args.alias:
+                show_call("MlflowClient.set_registered_model_alias", name=args.name, alias=args.alias, version="...")
+        case "register":
+            tell(f"Registering it as {args.name} ...")
+            version = deploy.register(args.model, args.name, args.alias)
+            tell(f"{args.name}, version {version}{f', is {args.alias} now' if args.alias else ''}.")
+            tell(f"To serve it: deploy {args.name} {args.alias or version}")
+        case "deploy":
+            deploy_endpoint(args)
+        case "status":
+            for line in deploy.status(args.name):
+                print(line)
+        case "call":
+            call(args)
+        case "logs":
+            for text in deploy.logs(args.name, args.version):
+                print(text)
+        case "undeploy" if args.dry_run:
+            show_call("databricks.agents.delete_deployment", model_name=args.name, model_version=args.version)
+        case "undeploy":
+            tell(deploy.undeploy(args.name, args.version, args.endpoint or deploy.endpoint_of(args.name)))
+        case "set-up-database":
+            print(deploy.set_up_database(args.grant, only_sql=args.sql))
 
-    if agent is None:
-        options = command("serve", SERVE)
-        target = "the Python file that holds the agent, or a logged model: its folder, models:/... or runs:/..."
-        options.add_argument("target", metavar="FILE_OR_MODEL", help=target)
-        options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-        options.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
-        options.add_argument("--workers", type=int, default=2, help="processes that serve (default: %(default)s)")
 
-    options = command("log", LOG)
-    holds = "the Python file that holds the agent and gives it to mlflow.models.set_model"
-    if agent is None:
-        options.add_argument("agent", metavar="FILE", type=Path, help=holds)
-    else:
-        holds += f" (default: {agent.name})"
-        options.add_argument("--agent", metavar="FILE", type=Path, default=agent, help=holds)
-    needs = "what the agent needs installed (default: requirements.txt beside the agent)"
-    options.add_argument("--requirements", metavar="FILE", type=Path, help=needs)
-    options.add_argument("--register", metavar="NAME", help="register it too, e.g. as catalog.schema.model")
-    options.add_argument("--path-file", metavar="FILE", type=Path, help="write the folder of the logged model to FILE")
-    unchecked = "do not let the logged model answer, which calls its chat model once"
-    options.add_argument("--no-check", dest="check", action="store_false", help=unchecked)
+def deploy_endpoint(args: Namespace) -> None:
+    """Serve a registered model: refuse what could not work, let it answer here, create it, wait, and ask it."""
+    found = deploy.configuration(os.environ, dict(args.env), dict(args.secret))
+    endpoint = args.endpoint or deploy.endpoint_of(args.name)
+    deployment = deploy.Deployment(
+        model=args.name,
+        version=deploy.version_of(args.name, args.version),
+        endpoint=endpoint,
+        configuration=found,
+        workload_size=args.workload_size,
+        scale_to_zero=args.scale_to_zero,
+        tags=dict(args.tag),
+        budget_policy=args.budget_policy,
+    )
+    tell(f"{deployment.model}, version {deployment.version}, at {endpoint}.")
+    deploy.refuse(deployment)
+    if args.dry_run:
+        show_call("databricks.agents.deploy", **deployment.arguments())
+        return
+    if args.check:
+        tell("Letting it answer here with what it will be configured with ...")
+        deploy.check_configured(deployment)
+    tell(deploy.create(deployment))
+    deploy.wait(endpoint, deployment.version, tell, args.minutes)
+    tell("Asking it a first question, and forking from the answer ...")
+    for seen in deploy.try_out(endpoint, with_user=found.settings().trusted_identity is not None):
+        tell(seen)
+    print(f"\nTo call it:\n\n{deploy.SNIPPET.format(target=endpoint)}")
 
-    options = command("deploy", DEPLOY)
-    options.add_argument("name", metavar="NAME", help="the registered model: catalog.schema.model")
-    options.add_argument("version", metavar="VERSION", help="its version")
-    options.add_argument("--dry-run", action="store_true", help="only show what would be created")
 
-    options = command("set-up-database", SET_UP)
-    options.add_argument("--grant", metavar="ROLE", help="let ROLE read and write their rows: all that the agent needs")
-    return parser.parse_args(arguments)
+def call(args: Namespace) -> None:
+    """Ask a deployed agent, show its answer as it comes, and then how to go on."""
+    given = {"thread_id": args.thread_id, "checkpoint_id": args.checkpoint_id}
+    asked = deploy.Asked(
+        deploy.endpoint_of(args.name), args.text, {name: value for name, value in given.items() if value}, args.user
+    )
+    for words in asked.words():
+        print(words, end="", flush=True)
+    place = asked.custom_outputs
+    print(f"\n\n--thread-id {place['thread_id']} --checkpoint-id {place['checkpoint_id']}")
+
+
+def tell(words: str) -> None:
+    """Show progress, at once also where the output is a file."""
+    print(words, flush=True)
+
+
+def show_call(function: str, **arguments: Any) -> None:
+    """Show a call that a dry run does not make."""
+    print(f"{function}(")
+    for name, value in arguments.items():
+        if value is not None:
+            print(f"    {name}={value!r},")
+    print(")")
 
 
 @contextmanager

@@ -16,6 +16,9 @@ import psycopg
 import pytest
 from databases import make_postgres, new_database, value
 from fasteners import InterProcessLock
+from psycopg import sql
+from tls_postgres import behind_tls
+from workspace import DATABASE, USER, Workspace, serving_api
 
 gc.disable()  # while all the tests and what they stand on are imported, none of which is garbage
 
@@ -159,6 +162,32 @@ def rows(database: str) -> Callable[[], int]:
             return sum(value(connection, f"SELECT count(*) FROM {table}") for table in tables)
 
     return count
+
+
+@pytest.fixture(scope="session")
+def tls_port(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where Postgres listens with TLS, and takes the user by password only."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
+        rules = Path(value(connection, "SHOW hba_file"))
+        rules.write_text(f'local all "{USER}" scram-sha-256\n' + rules.read_text())
+        connection.execute("SELECT pg_reload_conf()")
+        folder = connection.info.host
+    with behind_tls(f"{folder}/.s.PGSQL.5432", tmp_path_factory.mktemp("tls")) as port:
+        yield port
+
+
+@pytest.fixture
+def workspace(postgres: str, tls_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A Databricks workspace whose Lakebase is empty, named by the environment."""
+    workspace = Workspace(postgres, tls_port)
+    monkeypatch.setattr("databricks_ai_bridge.lakebase.DEFAULT_PORT", tls_port)  # the API tells a host and no port
+    with psycopg.connect(postgres, autocommit=True) as connection, serving_api(workspace) as url:
+        monkeypatch.setenv("DATABRICKS_HOST", url)
+        monkeypatch.setenv("DATABRICKS_TOKEN", workspace.key)
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (DATABASE, USER))))
+        yield workspace
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,8 +6,10 @@ import pytest
 
 from stateful_agent.cli import main
 
+COMMANDS = ("serve", "log", "check", "register", "deploy", "status", "call", "logs", "undeploy", "set-up-database")
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["log"], ["deploy"], ["set-up-database"]])
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
@@ -32,7 +34,7 @@ def test_as_a_module() -> None:
         (["serve", "agent.py", "--port", "0"], {}, "--port must be 1 to 65535"),
         (["log", "nothing.py"], {}, "nothing.py cannot be read: No such file or directory."),
         (["log", "agent.py", "--requirements", "none.txt"], {}, "The requirements cannot be read: none.txt: "),
-        (["deploy", "a.b.c", "1"], {}, "Deploying is not built yet: add --dry-run"),
+        (["deploy", "a.b.c", "1"], {}, "The conversations would be lost: "),
         (["deploy", "a.b.c", "1", "--dry-run"], {"MAX_STEPS": "0"}, "MAX_STEPS: Input should be greater than"),
         (["set-up-database"], {}, "Set DATABASE_URL or LAKEBASE_*"),
         (["set-up-database"], {"DATABASE_URL": "postgresql://127.0.0.1:9/x"}, "Nothing was set up: connection failed"),

@@ -1,30 +1,26 @@
 """A stand-in for a Databricks workspace with a Lakebase in it: the API over HTTP, and a real Postgres behind TLS."""
 
-import asyncio
 import base64
-import datetime
 import json
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+import httpx
 import psycopg
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg import sql
+from serving_endpoints import ServingEndpoints
+from unity_catalog import Refused, UnityCatalog
 
 USER = "agent@example.com"
 DATABASE = "databricks_postgres"
 BRANCH = "projects/trips/branches/production"
 ENDPOINT = f"{BRANCH}/endpoints/primary"
-SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # what a Postgres client says first when it wants TLS
 
 
 class Workspace:
@@ -41,6 +37,16 @@ class Workspace:
         """What Genie and Vector Search were asked."""
 
         self.is_pondering = False
+        self.catalog = UnityCatalog()
+        self.serving: ServingEndpoints | None = None
+        self.secrets: dict[str, str] = {}
+        """Values by `scope/key`."""
+
+        self.refused: dict[str, tuple[int, str]] = {}
+        """The status and the message to answer with, by method and path."""
+
+        self.cut_off: str | None = None
+        """The part of the API that does the next request, and loses the connection instead of answering it."""
 
     def mint(self) -> str:
         """A token in the form of a JWT, as long as they are."""
@@ -70,7 +76,16 @@ class Workspace:
             "name": ENDPOINT,
             "status": {"endpoint_type": "ENDPOINT_TYPE_READ_WRITE", "hosts": {"host": "127.0.0.1"}},
         }
+        for part in (self.catalog, self.serving):
+            if part and (found := part.answer(method, path, body)) is not None:
+                return found
         match method, path, body:
+            case "GET", "secrets/get", {"scope": str(scope), "key": str(key)}:
+                if (place := f"{scope}/{key}") not in self.secrets:
+                    raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Secret does not exist with scope: {scope}.")
+                return {"key": key, "value": base64.b64encode(self.secrets[place].encode()).decode()}
+            case "GET", path, _ if path.startswith("unity-catalog/tables/"):
+                return {"table_exists": False}
             case "GET", "genie/spaces/0a1b", _:
                 return {"space_id": "0a1b", "title": "Trips", "description": "Trips and where they went."}
             case "POST", "genie/spaces/0a1b/start-conversation", {"content": str(question)}:
@@ -101,6 +116,8 @@ class Workspace:
                 columns = [{"name": "id"}, {"name": "text"}, {"name": "score"}]
                 found = {"row_count": 1, "data_array": [["1", "Oslo is cold.", 0.9]]}
                 return {"manifest": {"column_count": 3, "columns": columns}, "result": found}
+            case "GET", "/.well-known/databricks-config", _:
+                return {"workspace_id": "1234567890", "cloud": "aws"}
             case "GET", "preview/scim/v2/Me", _:
                 return {"userName": USER}
             case "GET", "database/instances/memory", _:
@@ -123,20 +140,78 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             time.sleep(workspace.delay)
-            path = self.path.removeprefix("/api/2.0/").partition("?")[0]
-            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
+            url = urlsplit(self.path)
+            path = unquote(url.path).removeprefix("/api/2.0/").removeprefix("/api/2.1/")
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status = next((status for part, status in workspace.failing.items() if part in path), 200)
             if self.headers["Authorization"] != f"Bearer {workspace.key}" and not path.startswith("/.well-known"):
                 status = 401
-            answer = workspace.answer(self.command, path, body) if status == 200 else None
-            status = 404 if status == 200 and answer is None else status
             with suppress(BrokenPipeError):  # the client has given up
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.end_headers()
-                self.wfile.write(json.dumps(answer or {"message": "No."}).encode())
+                if status != 200:
+                    self.send(status, {"message": "No."})
+                elif path.startswith("fs/"):
+                    self.send_file(path.removeprefix("fs/"), content)
+                elif path in ("/serving-endpoints/responses", "/serving-endpoints/chat/completions"):
+                    self.forward(path, content)
+                else:
+                    self.send_answer(path, dict(parse_qsl(url.query)) | json.loads(content or "{}"))
 
-        do_POST = do_GET
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
+
+        def send_answer(self, path: str, body: dict[str, Any]) -> None:
+            if found := workspace.refused.get(f"{self.command} {path}"):
+                self.send(found[0], {"error_code": "REFUSED", "message": found[1]})
+                return
+            try:
+                answer = workspace.answer(self.command, path, body)
+            except Refused as refused:
+                self.send(refused.status, {"error_code": refused.code, "message": str(refused)})
+                return
+            if workspace.cut_off and workspace.cut_off in f"{self.command} {path}":
+                workspace.cut_off = None
+                self.close_connection = True
+                return
+            if answer is None:
+                answer = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No."}
+                self.send(404, answer)
+                return
+            self.send(200, answer)
+
+        def send_file(self, path: str, content: bytes) -> None:
+            kind, _, name = path.partition("/")
+            name = f"/{name}"
+            if kind == "directories":
+                entries = workspace.catalog.folder(name)
+                self.send(404 if entries is None else 200, {"contents": entries})
+            elif self.command == "PUT":
+                workspace.catalog.files[name] = content
+                self.send(204, None)
+            elif name in workspace.catalog.files:
+                self.send(200, workspace.catalog.files[name])
+            else:
+                self.send(404, {"error_code": "NOT_FOUND", "message": f"There is no {name}."})
+
+        def forward(self, path: str, content: bytes) -> None:
+            """To what an endpoint serves, and back as it comes."""
+            assert workspace.serving is not None
+            base = workspace.serving.url_of(json.loads(content)["model"])
+            url = base + path.removeprefix("/serving-endpoints")
+            headers = {"Content-Type": "application/json"}
+            with httpx.stream("POST", url, content=content, headers=headers, timeout=60) as answer:
+                self.send_response(answer.status_code)
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+                self.end_headers()
+                for chunk in answer.iter_raw():
+                    self.wfile.write(chunk)
+
+        def send(self, status: int, answer: Any) -> None:
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content) if status != 204 else 0))
+            self.end_headers()
+            if status != 204 and self.command != "HEAD":
+                self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None: ...
 
@@ -144,48 +219,3 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@contextmanager
-def behind_tls(unix_socket: str, folder: Path) -> Iterator[int]:
-    """Whatever listens on the Unix socket, on a port that takes nothing but TLS: the wheel's Postgres has none."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(folder))
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            if await reader.readexactly(8) == SSL_REQUEST:
-                writer.write(b"S")
-                await writer.drain()
-                await writer.start_tls(context)
-                inner_reader, inner_writer = await asyncio.open_unix_connection(unix_socket)
-                await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True)
-
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-
-
-def self_signed(folder: Path) -> Path:
-    """A certificate with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    file = folder / "server.pem"
-    file.write_bytes(
-        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return file

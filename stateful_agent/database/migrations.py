@@ -77,7 +77,7 @@ async def set_up(connection: Connection, schema: str | None, role: str | None, l
         home = await _home(connection, schema)
         done += await _migrate(connection, home, ledgers)
         if role:
-            for grant in _grants(home, role, ledgers):
+            for grant in grants(home, role, ledgers):
                 await connection.execute(grant)
                 done.append(grant.as_string())
     return done
@@ -89,7 +89,7 @@ async def ask(connection: Connection, query: LiteralString, **values: Any) -> An
     return next(iter(row.values())) if row else None
 
 
-def _grants(home: str, role: str, ledgers: Ledgers) -> list[sql.Composed]:
+def grants(home: str, role: str, ledgers: Ledgers) -> list[sql.Composed]:
     """What a role needs to run the agent on the tables in a schema."""
     forms: dict[LiteralString, list[str]] = {
         "GRANT USAGE ON SCHEMA {home} TO {role}": [],

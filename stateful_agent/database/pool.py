@@ -112,6 +112,11 @@ class Database:
         async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
             return await migrations.set_up(connection, schema, role, self._ledgers)
 
+    def grants(self, role: str) -> list[str]:
+        """The SQL that lets `role` read and write the tables' rows. Asks no database."""
+        home = self._settings.database_schema or "public"
+        return [f"{grant.as_string()};" for grant in migrations.grants(home, role, self._ledgers)]
+
     async def _open(self) -> Pool:
         async with unavailable_as_503():
             pool = await self._closed_pool()

@@ -1,46 +1,113 @@
-"""The check of a logged model: it answers in another process and another folder, as it will at an endpoint."""
+"""The check of a logged model: it answers in other processes and another folder, as it will at an endpoint."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import venv
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stateful_agent.deploy.failure import Failure
 
 PROGRAM = Path(__file__).with_name("check_program.py")
+SERVERS = Path(__file__).with_name("check_servers.py")
 
 
-def check(model_uri: str) -> None:
+def check(model_uri: str, variables: Mapping[str, str] | None = None) -> None:
     """Let a logged model answer one turn, with nothing but its own code and the packages that its requirements name.
 
     The process that does so sees neither this one's `PYTHONPATH`, nor the user's own site-packages, nor the project's
-    folder. It has this process's environment variables otherwise: a model's key is expected there.
+    folder. It has this process's environment variables otherwise, or those that are given: a model's key is expected
+    there.
 
     Raises:
         Failure: what is missing, or why the model does not answer.
         mlflow.MlflowException: there is no such model.
     """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        _run(PROGRAM, [], sys.executable, _downloaded(model_uri), Path(elsewhere), _environment(variables))
+
+
+def check_served(model_uri: str, tell: Callable[[str], None]) -> None:
+    """Let a logged model answer in an environment that is made of its own requirements, in each way that it is served.
+
+    That is: in one process and in a fork of it, behind MLflow's scoring server with more than one process, and behind
+    MLflow's `AgentServer`, asked by several callers at once. What is done, and what has gone well, is told.
+
+    Raises:
+        Failure: what cannot be installed, or why the model does not answer, and where.
+        mlflow.MlflowException: there is no such model.
+    """
+    model = _downloaded(model_uri)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = Path(elsewhere).resolve()
+        environment = _environment(None)
+        tell("Installing what its requirements name ...")
+        python = _installed(model, folder / "environment")
+        tell("It answers alone, and in a fork ...")
+        _run(PROGRAM, ["--fork"], str(python), model, folder, environment)
+        for server, name in (("scoring", "MLflow's scoring server"), ("agent", "MLflow's AgentServer")):
+            tell(f"It answers behind {name} ...")
+            _run(SERVERS, [server], str(python), model, folder, environment)
+
+
+def _downloaded(model_uri: str) -> Path:
     import mlflow  # seconds, which `--help` should not take
 
-    model = Path(mlflow.artifacts.download_artifacts(model_uri)).resolve()
-    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
-    with tempfile.TemporaryDirectory() as elsewhere:
-        report = Path(elsewhere).resolve() / "report.json"
-        # -I: no PYTHON* variables, no user site, no current folder. -B: the logged model stays as it is.
-        command = [sys.executable, "-I", "-B", str(PROGRAM), str(model), str(report)]
-        ended = subprocess.run(
-            command,
-            cwd=elsewhere,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if not report.is_file():
-            last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-            raise Failure(f"The logged model ended its process (status {ended.returncode}): {last}")
-        if problem := json.loads(report.read_text()):
-            raise Failure(problem)
+    return Path(mlflow.artifacts.download_artifacts(model_uri)).resolve()
+
+
+def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment of the process that answers. Given variables take the place of all settings that are set here."""
+    import mlflow
+
+    from stateful_agent.deploy.configuration import SETTINGS_VARIABLES
+
+    base = dict(os.environ)
+    if variables is not None:
+        base = {name: value for name, value in base.items() if name not in SETTINGS_VARIABLES} | dict(variables)
+    return base | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+
+
+def _installed(model: Path, folder: Path) -> Path:
+    """The Python of a new environment that has what a model's requirements name, and nothing else."""
+    uv = _uv()
+    venv.create(folder, with_pip=uv is None)
+    python = folder / "bin" / "python"
+    pip = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
+    command = [*pip, "--quiet", "-r", str(model / "requirements.txt")]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        said = " ".join((ended.stderr or ended.stdout).split())
+        raise Failure(f"The model's requirements cannot be installed: {said[-1000:]}")
+    return python
+
+
+def _uv() -> str | None:
+    """The installer that MLflow prefers as well, if it is there."""
+    return shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+def _run(
+    program: Path, arguments: list[str], python: str, model: Path, folder: Path, environment: Mapping[str, str]
+) -> None:
+    """Run a program of the check on a model, in a folder. What it finds is in a report of its own.
+
+    Raises:
+        Failure: what the program found, or that it ended without a word.
+    """
+    report = folder.resolve() / "report.json"
+    report.unlink(missing_ok=True)
+    # -I: no PYTHON* variables, no user site, no current folder. -B: the logged model stays as it is.
+    command = [python, "-I", "-B", str(program), str(model), str(report), *arguments]
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if not report.is_file():
+        last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise Failure(f"The logged model ended its process (status {ended.returncode}): {last}")
+    if problem := json.loads(report.read_text()):
+        raise Failure(problem)

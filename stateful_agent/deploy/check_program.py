@@ -1,4 +1,4 @@
-"""The program that checks a logged model: python -I check_program.py FOLDER_OF_THE_MODEL REPORT_FILE.
+"""The program that checks a logged model: python -I check_program.py FOLDER_OF_THE_MODEL REPORT_FILE [--fork].
 
 It imports nothing of this library, so that the model's own copy is what runs. Packages that are installed here, but
 that the model's requirements do not bring, are hidden: where the model is served they will not be there.
@@ -12,6 +12,7 @@ import os
 import site
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions, packages_distributions
 from pathlib import Path
@@ -26,6 +27,8 @@ TURN = {"input": [{"role": "user", "content": "What can you do?"}], "store": Fal
 
 NOTHING_ASKED: dict[str, Any] = {"input": [], "store": False}
 """A request that the agent refuses without asking a model."""
+
+FORK_SECONDS = 120
 
 COME_WITH_PYTHON = {"pip", "setuptools", "wheel"}
 
@@ -54,8 +57,11 @@ class Logged(logging.Handler):
             self.error = record.exc_info[1]
 
 
-def problem_of(model: Path) -> str | None:
-    """What keeps a logged model from answering elsewhere, in one line; `None` if nothing does."""
+def problem_of(model: Path, *, fork: bool = False) -> str | None:
+    """What keeps a logged model from answering elsewhere, in one line; `None` if nothing does.
+
+    With `fork`, it answers in a process that is forked off as well, as some servers do once they have loaded a model.
+    """
     brought = {path.stem for path in (model / "code").iterdir()}
     uncovered = not_required((model / "requirements.txt").read_text().splitlines())
     hidden = Hidden({name: package for name, package in uncovered.items() if name not in brought})
@@ -69,6 +75,8 @@ def problem_of(model: Path) -> str | None:
         loaded = mlflow.pyfunc.load_model(str(model), suppress_warnings=True)
         events = list(loaded.predict_stream(TURN))
         problem = stream_problem(events[-1] if events else None) or predict_problem(loaded)
+        if fork and not problem:
+            problem = fork_problem(loaded)
         if problem and logged.error:  # of which the model's users only learn that its log has it
             problem = explanation(logged.error, model, hidden.packages)
     except Exception as error:
@@ -93,6 +101,25 @@ def predict_problem(loaded: Any) -> str | None:
         if getattr(error, "status", 500) >= 500:
             raise
     return None
+
+
+def fork_problem(loaded: Any) -> str | None:
+    """Why a model that has answered here does not answer in a fork of this process."""
+    child = os.fork()
+    if child == 0:
+        try:
+            answered = bool(loaded.predict(TURN)["output"])
+            os._exit(0 if answered else 1)
+        finally:  # whatever it raised
+            os._exit(1)
+    until = time.monotonic() + FORK_SECONDS
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return None if status == 0 else "The model does not answer in a forked process: a server that forks fails."
+        time.sleep(0.05)
+    os.kill(child, 9)
+    return f"The model does not answer in a forked process within {FORK_SECONDS} seconds."
 
 
 def explanation(error: BaseException, model: Path, hidden: dict[str, str]) -> str:
@@ -213,7 +240,7 @@ def came_from(installed: Distribution, address: str) -> bool:
 
 
 if __name__ == "__main__":
-    found = problem_of(Path(sys.argv[1]))
+    found = problem_of(Path(sys.argv[1]), fork="--fork" in sys.argv)
     Path(sys.argv[2]).write_text(json.dumps(found))
     sys.stderr.flush()
     os._exit(0)  # without waiting for threads that the model started

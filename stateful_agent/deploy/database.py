@@ -2,21 +2,25 @@
 
 import asyncio
 
+from stateful_agent.deploy.configuration import keeps_state
 from stateful_agent.deploy.failure import Failure
 from stateful_agent.settings import Settings
 
 
-def set_up_database(role: str | None = None) -> str:
+def set_up_database(role: str | None = None, *, only_sql: bool = False) -> str:
     """Create the agent's tables or bring them up to date. Returns what was done, and what is left to do, in words.
 
-    `role` is a role that may read and write the tables' rows from then on: all that running the agent takes.
+    `role` is a role that may read and write the tables' rows from then on: all that running the agent takes. With
+    `only_sql` nothing is done: what lets that role do so is returned as SQL.
 
     Raises:
         Failure: no database is named, the settings do not lead to it, or it does not let this role do it. Nothing was
             changed then.
     """
     settings = Settings()
-    if not settings.database_url and not any(value for name, value in settings if name.startswith("lakebase_")):
+    if only_sql and role is None:
+        raise Failure("--sql prints what --grant ROLE would run: name the role.")
+    if not keeps_state(settings):
         raise Failure("Set DATABASE_URL or LAKEBASE_*: the embedded database sets itself up.")
     import psycopg  # with the rest a second, which `--help` should not take
 
@@ -24,6 +28,8 @@ def set_up_database(role: str | None = None) -> str:
     from stateful_agent.errors import AgentError
 
     database = database_for(settings)
+    if only_sql and role is not None:
+        return "\n".join(database.grants(role))
     try:
         done = asyncio.run(database.set_up(role))
     except (AgentError, psycopg.Error) as error:

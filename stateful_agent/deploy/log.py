@@ -1,4 +1,4 @@
-"""Logging an agent as an MLflow model, with the code and the requirements that it stands on, and registering it."""
+"""Logging an agent as an MLflow model, with the code and the requirements that it stands on."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ from typing import Any
 from stateful_agent.deploy.failure import Failure, one_line
 from stateful_agent.deploy.project import project_files
 from stateful_agent.deploy.requirements import extras_for, model_requirements
+from stateful_agent.deploy.resources import resources
 from stateful_agent.settings import Settings
 
 INPUT_EXAMPLE = {"input": [{"role": "user", "content": "What can you do?"}], "store": False}
@@ -34,15 +35,13 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     import mlflow  # seconds, which `--help` should not take
 
     agent_file = agent_file.resolve()
-    if requirements is None and agent_file.with_name("requirements.txt").is_file():
-        requirements = agent_file.with_name("requirements.txt")
     settings = Settings()
+    lines, notes = _requirements(agent_file, requirements, settings)
+    for note in notes:
+        print(note, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder).resolve()
-        _copy_code(agent_file, code)
-        lines, notes = model_requirements(requirements, extras_for(settings))
-        for note in notes:
-            print(note, flush=True)
+        copy_code(agent_file, code)
         with _imported_from(code), _no_model_asked():
             try:
                 info = mlflow.pyfunc.log_model(
@@ -61,15 +60,21 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     return str(info.model_uri)
 
 
-def register(model_uri: str, name: str) -> str:
-    """Register a logged model, e.g. as `catalog.schema.model`. Returns its version.
+def planned(agent_file: Path, requirements: Path | None = None) -> dict[str, Any]:
+    """What `log` would log: the project's files and the library, requirements, and resources of the workspace.
 
     Raises:
-        mlflow.MlflowException: the registry does not take it.
+        Failure: something that it needs cannot be read.
+        pydantic.ValidationError: a setting is wrong.
     """
-    import mlflow
-
-    return str(mlflow.register_model(model_uri, name).version)
+    agent_file = agent_file.resolve()
+    settings = Settings()
+    return {
+        "python_model": agent_file.name,
+        "code_paths": [*map(str, _files(agent_file)), "stateful_agent"],
+        "pip_requirements": _requirements(agent_file, requirements, settings)[0],
+        "resources": [resource.to_dict() for resource in resources(settings)],
+    }
 
 
 def write_path(model_uri: str, file: Path) -> None:
@@ -80,31 +85,33 @@ def write_path(model_uri: str, file: Path) -> None:
     file.write_text(mlflow.artifacts.download_artifacts(model_uri))
 
 
-def resources(settings: Settings) -> list[Any]:
-    """What a deployed agent needs access to: its model's serving endpoint, and its database.
-
-    MLflow can name a provisioned Lakebase only. Access to an autoscaling one is granted in its project.
-    """
-    from mlflow.models.resources import DatabricksLakebase, DatabricksServingEndpoint
-
-    provider, _, model = (settings.agent_model or "").partition(":")
-    found: list[Any] = []
-    if provider == "databricks":
-        found.append(DatabricksServingEndpoint(endpoint_name=model))
-    if settings.lakebase_instance_name:
-        found.append(DatabricksLakebase(database_instance_name=settings.lakebase_instance_name))
-    return found
+def _requirements(agent_file: Path, file: Path | None, settings: Settings) -> tuple[list[str], list[str]]:
+    """What a model's requirements are, and notes on what was left out of the project's own."""
+    if file is None and agent_file.with_name("requirements.txt").is_file():
+        file = agent_file.with_name("requirements.txt")
+    return model_requirements(file, extras_for(settings))
 
 
-def _copy_code(agent_file: Path, folder: Path) -> None:
-    """Copy into a folder what the model's own code will be: the agent, what it imports from beside it, this library."""
+def _files(agent_file: Path) -> list[Path]:
+    """What of a project goes along, relative to its folder."""
     try:
-        files = project_files(agent_file)
-        for file in files:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(agent_file.parent / file, folder / file)
+        return project_files(agent_file)
     except SyntaxError as error:
         raise Failure(f"{agent_file.name}, line {error.lineno}: {error.msg}.") from error
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def copy_code(agent_file: Path, folder: Path) -> None:
+    """Copy into a folder what runs elsewhere: the agent, what it imports from beside it, this library.
+
+    Raises:
+        Failure: a file cannot be read, or is not Python.
+    """
+    try:
+        for file in _files(agent_file):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(agent_file.parent / file, folder / file)
     except OSError as error:
         raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
     library = Path(__file__).parents[1]

@@ -1,8 +1,6 @@
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +10,7 @@ from conftest import eventually, free_port, say, text_of
 from databases import in_database, value
 from psycopg import sql
 from pydantic import SecretStr
-from workspace import DATABASE, ENDPOINT, USER, Workspace, behind_tls, serving_api
+from workspace import DATABASE, ENDPOINT, USER, Workspace
 
 from stateful_agent.checkpoints.tables import database_for
 from stateful_agent.database.lakebase import location_of
@@ -28,32 +26,6 @@ WAYS: dict[str, dict[str, Any]] = {
         "lakebase_autoscaling_branch": "production",
     },
 }
-
-
-@pytest.fixture(scope="session")
-def tls_port(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where Postgres listens with TLS, and takes the user by password only."""
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
-        rules = Path(value(connection, "SHOW hba_file"))
-        rules.write_text(f'local all "{USER}" scram-sha-256\n' + rules.read_text())
-        connection.execute("SELECT pg_reload_conf()")
-        folder = connection.info.host
-    with behind_tls(f"{folder}/.s.PGSQL.5432", tmp_path_factory.mktemp("tls")) as port:
-        yield port
-
-
-@pytest.fixture
-def workspace(postgres: str, tls_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """A workspace whose Lakebase is empty, named by the environment."""
-    workspace = Workspace(postgres, tls_port)
-    monkeypatch.setattr("databricks_ai_bridge.lakebase.DEFAULT_PORT", tls_port)  # the API tells a host and no port
-    with psycopg.connect(postgres, autocommit=True) as connection, serving_api(workspace) as url:
-        monkeypatch.setenv("DATABRICKS_HOST", url)
-        monkeypatch.setenv("DATABRICKS_TOKEN", workspace.key)
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (DATABASE, USER))))
-        yield workspace
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
 
 
 def in_pool(use: Any, **settings: Any) -> Any:

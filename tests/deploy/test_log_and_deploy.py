@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import subprocess
@@ -7,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
 import psycopg
 import pytest
 from conftest import ROOT, free_port
 from packaging.requirements import Requirement
 
 from log_and_deploy import main
-from stateful_agent.deploy.endpoint import deployment
-from stateful_agent.deploy.log import resources
+from stateful_agent.deploy.resources import resources
 from stateful_agent.settings import Settings
 
 
@@ -107,33 +104,19 @@ def wait_for(client: httpx.Client) -> None:
 def test_resources() -> None:
     found = resources(Settings(agent_model="databricks:some-endpoint", lakebase_instance_name="some-lakebase"))
     assert [resource.name for resource in found] == ["some-endpoint", "some-lakebase"]
-    assert resources(Settings(agent_model="openai:gpt-5")) == []
-
-
-def test_a_deployed_agent_knows_where_its_state_lives() -> None:
-    autoscaling = Settings(lakebase_autoscaling_project="trips", lakebase_autoscaling_branch="production")
-    for settings, variables, granted in (
-        (Settings(lakebase_instance_name="memory"), {"LAKEBASE_INSTANCE_NAME": "memory"}, ["lakebase"]),
-        (autoscaling, {"LAKEBASE_AUTOSCALING_PROJECT": "trips", "LAKEBASE_AUTOSCALING_BRANCH": "production"}, []),
-        (Settings(lakebase_autoscaling_endpoint="e"), {"LAKEBASE_AUTOSCALING_ENDPOINT": "e"}, []),
-    ):
-        planned = deployment("main.agents.stateful", "3", settings)
-        (served,) = planned["endpoint"]["config"]["served_entities"]
-        assert served["environment_vars"] == variables
-        assert [kind for resource in planned["resources"] for kind in resource] == granted
-
-
-def test_dry_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["log_and_deploy.py", "deploy", "main.agents.stateful", "3", "--dry-run"])
-    monkeypatch.setenv("AGENT_MODEL", "databricks:some-endpoint")
-    monkeypatch.setenv("TAVILY_API_KEY", "tvly-5ecret")
-    main()
-    shown = capsys.readouterr().out
-    assert json.loads(shown) == deployment(
-        "main.agents.stateful", "3", Settings(agent_model="databricks:some-endpoint")
+    found = resources(
+        Settings(
+            agent_model="databricks:one",
+            agent_fallback_models=("openai:two", "databricks:three", "databricks:one"),
+            embedding_model="databricks:four",
+            embedding_dimensions=8,
+            uc_functions=("main.f.x", "main.g.*"),
+            genie_spaces=("0a1b",),
+            vector_search_indexes=("main.docs.trips",),
+        )
     )
-    assert "some-endpoint" in shown
-    assert "5ecret" not in shown
+    assert [resource.name for resource in found] == ["one", "three", "four", "main.f.x", "0a1b", "main.docs.trips"]
+    assert resources(Settings(agent_model="openai:gpt-5")) == []
 
 
 def test_set_up_database(
@@ -156,14 +139,14 @@ def test_set_up_database(
     shown = run("--grant", "runs_it")
     assert "The tables in schema agents were current." in shown
     assert 'GRANT SELECT, INSERT, UPDATE, DELETE ON "agents"."checkpoints"' in shown
+    with pytest.raises(SystemExit, match="name the role"):
+        run("--sql")
+    printed = run("--grant", "nobody", "--sql")
+    assert printed.splitlines()[0] == 'GRANT USAGE ON SCHEMA "agents" TO "nobody";'
+    assert shown.replace('"runs_it"', '"nobody";').splitlines()[-4:] == printed.splitlines()
     with pytest.raises(SystemExit, match='Nothing was set up: role "nobody" does not exist'):
         run("--grant", "nobody")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:pa55word@127.0.0.1:9/none")
     with pytest.raises(SystemExit, match="Nothing was set up: connection failed") as refused:
         run()
     assert "pa55word" not in str(refused.value)
-
-
-def test_register(logged_model: str, tracking: str) -> None:
-    version = mlflow.register_model(f"file://{logged_model}", "registered-agent")
-    assert version.version == "1" or version.version == 1

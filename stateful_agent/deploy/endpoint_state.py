@@ -1,0 +1,120 @@
+"""An endpoint of Databricks as the workspace describes it: how far a version is, what is served, and its logs."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stateful_agent.deploy.failure import Failure
+from stateful_agent.deploy.workspace import refusals, workspace
+
+POLL_SECONDS = 5.0
+
+
+def endpoint_of(name: str) -> str:
+    """The endpoint that a model of Unity Catalog is served at unless another is named, as `databricks.agents` has it.
+
+    A name without periods is an endpoint's own.
+    """
+    return "agents_" + name[:56].replace(".", "-").rstrip("_-") if "." in name else name
+
+
+def entities_of(endpoint: Any) -> list[Any]:
+    """What an endpoint serves, and is about to serve, each version once: as it is about to be."""
+    found: dict[tuple[str | None, str | None], Any] = {}
+    for config in (endpoint.config, endpoint.pending_config):
+        for entity in (config.served_entities if config else None) or []:
+            found[entity.entity_name, entity.entity_version] = entity
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a version at an endpoint is."""
+
+    words: str
+    is_ready: bool = False
+    has_failed: bool = False
+
+
+def state_of(endpoint: Any, version: str) -> State:
+    """How far a version is, by the workspace's description of the endpoint."""
+    entity = next((one for one in entities_of(endpoint) if one.entity_version == version), None)
+    deployment = entity.state.deployment.value if entity and entity.state and entity.state.deployment else ""
+    message = (entity.state.deployment_state_message or "") if entity and entity.state else ""
+    update = endpoint.state.config_update.value if endpoint.state and endpoint.state.config_update else ""
+    words = deployment.removeprefix("DEPLOYMENT_").replace("_", " ").lower() or "waiting"
+    words += f": {message}" if message else ""
+    if deployment in ("DEPLOYMENT_FAILED", "DEPLOYMENT_ABORTED") or update in ("UPDATE_FAILED", "UPDATE_CANCELED"):
+        if not deployment:
+            words = update.replace("_", " ").lower()
+        return State(words, has_failed=True)
+    ready = endpoint.state is not None and endpoint.state.ready is not None and endpoint.state.ready.value == "READY"
+    return State(words, is_ready=deployment == "DEPLOYMENT_READY" and ready and update != "IN_PROGRESS")
+
+
+def wait(endpoint: str, version: str, tell: Callable[[str], None], minutes: float) -> None:
+    """Wait until an endpoint serves a version, and tell each change on the way.
+
+    Raises:
+        Failure: it cannot be served, or not within these minutes.
+    """
+    client = workspace()
+    began, told = time.monotonic(), ""
+    while True:
+        with refusals(f"looking at the endpoint {endpoint}"):
+            state = state_of(client.serving_endpoints.get(endpoint), version)
+        seconds = int(time.monotonic() - began)
+        if state.words != told:
+            tell(f"{seconds // 60}:{seconds % 60:02} {state.words}")
+            told = state.words
+        if state.is_ready:
+            return
+        if state.has_failed:
+            raise Failure(f"{endpoint} does not serve version {version}: {state.words}. See: logs {endpoint}")
+        if seconds >= minutes * 60:
+            raise Failure(f"{endpoint} is not ready after {minutes:g} minutes. The same command goes on waiting.")
+        time.sleep(POLL_SECONDS)
+
+
+def status(name: str) -> Iterator[str]:
+    """What an endpoint serves, in lines. `name` is the endpoint's, or that of its model.
+
+    Raises:
+        Failure: there is no such endpoint.
+    """
+    client = workspace()
+    with refusals(f"looking at the endpoint {endpoint_of(name)}"):
+        endpoint = client.serving_endpoints.get(endpoint_of(name))
+    state = endpoint.state
+    ready = state.ready.value.replace("_", " ").lower() if state and state.ready else "unknown"
+    update = state.config_update.value.replace("_", " ").lower() if state and state.config_update else ""
+    yield f"{endpoint.name}: {ready}" + (f", {update}" if update and update != "not updating" else "")
+    routes = endpoint.config.traffic_config.routes if endpoint.config and endpoint.config.traffic_config else []
+    traffic = {route.served_model_name: route.traffic_percentage for route in routes or []}
+    for entity in entities_of(endpoint):
+        words = state_of(endpoint, entity.entity_version).words
+        yield f"  {entity.entity_name}, version {entity.entity_version}: {traffic.get(entity.name, 0)} %, {words}"
+        for variable, value in sorted((entity.environment_vars or {}).items()):
+            yield f"    {variable}={value}"
+
+
+def logs(name: str, version: str | None = None) -> Iterator[str]:
+    """The log of a version's build and, once it has begun, of its serving, as the workspace has them.
+
+    Raises:
+        Failure: there is no such endpoint, or it serves no such version.
+    """
+    client = workspace()
+    name = endpoint_of(name)
+    with refusals(f"reading the logs of {name}"):
+        entities = entities_of(client.serving_endpoints.get(name))
+        found = [entity for entity in entities if version in (None, entity.entity_version)]
+        if not found:
+            raise Failure(f"{name} serves no version {version or ''}.".replace(" .", "."))
+        entity = max(found, key=lambda one: int(one.entity_version or 0))
+        yield f"--- build of version {entity.entity_version}"
+        yield client.serving_endpoints.build_logs(name, entity.name).logs or ""
+        if entity.state and entity.state.deployment and entity.state.deployment.value == "DEPLOYMENT_READY":
+            yield f"--- version {entity.entity_version}"
+            yield client.serving_endpoints.logs(name, entity.name).logs or ""
