@@ -29,6 +29,7 @@ def log_and_deploy(args: Namespace) -> None:
     deploy.configuration(os.environ, dict(args.env), dict(args.secret))  # refuses what could not work, first of all
     tell("Logging the agent ...")
     model = deploy.log(args.agent)  # with the code and the requirements that it stands on
+    tell(f"Logged {model}.")
     deploy.check_served(model, tell)  # it answers with what was logged, and nothing else of this machine
     args.version = deploy.register(model, args.name)  # in Unity Catalog
     deploy_endpoint(args)  # with the settings that are set here; then it is asked, and a fork is made

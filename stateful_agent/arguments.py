@@ -20,6 +20,10 @@ STATUS = "Show what an endpoint serves, and how far that is."
 CALL = "Ask a deployed agent a question, and show its answer as it comes."
 LOGS = "Show the log of a version's build and of its serving."
 UNDEPLOY = "Serve a model no more. Its conversations stay in the database."
+ENCRYPT = (
+    "Encrypt all that is stored with LANGGRAPH_AES_KEY, which may be new, while turns go on. Older keys are read from "
+    "DECRYPTION_KEYS."
+)
 SET_UP = "Create the agent's tables in DATABASE_URL or LAKEBASE_*, or bring them up to date, as their owner."
 
 ALL = "Log the agent, check what was logged, register it, deploy it: all of these steps, in order."
@@ -51,6 +55,7 @@ def parse(arguments: list[str] | None = None, *, agent: Path | None = None) -> a
     _call(command("call", CALL))
     _logs(command("logs", LOGS))
     _undeploy(command("undeploy", UNDEPLOY))
+    command("encrypt-anew", ENCRYPT)
     _set_up_database(command("set-up-database", SET_UP))
     return parser.parse_args(arguments)
 

@@ -76,6 +76,8 @@ def run(args: Namespace) -> None:
             show_call("databricks.agents.delete_deployment", model_name=args.name, model_version=args.version)
         case "undeploy":
             tell(deploy.undeploy(args.name, args.version, args.endpoint or deploy.endpoint_of(args.name)))
+        case "encrypt-anew":
+            tell(deploy.encrypt_anew(tell))
         case "set-up-database":
             print(deploy.set_up_database(args.grant, only_sql=args.sql))
 

@@ -1,5 +1,6 @@
 """Everything configurable, read from the environment in one place."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     langgraph_aes_key: SecretStr | None = None
     """Encrypts what is stored: 16, 24 or 32 bytes. LangGraph's own variable. Unset: it is stored as it is."""
 
+    decryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Other keys that what is stored may be encrypted with, separated by commas; as a JSON list if they have commas."""
+
     encryption_required: bool = False
     """Whether to refuse what is stored without encryption, instead of reading it and encrypting what is added."""
 
@@ -154,6 +158,13 @@ class Settings(BaseSettings):
                 "EMBEDDING_MODEL and LANGGRAPH_AES_KEY exclude each other: vectors tell what is encrypted."
             )
         return self
+
+    @field_validator("decryption_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return json.loads(value) if value.startswith("[") else value.split(",")
+        return value
 
     @field_validator(
         "tools_to_approve",

@@ -6,7 +6,8 @@ import pytest
 
 from stateful_agent.cli import main
 
-COMMANDS = ("serve", "log", "check", "register", "deploy", "status", "call", "logs", "undeploy", "set-up-database")
+AT_AN_ENDPOINT = ("deploy", "status", "call", "logs", "undeploy")
+COMMANDS = ("serve", "log", "check", "register", *AT_AN_ENDPOINT, "encrypt-anew", "set-up-database")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

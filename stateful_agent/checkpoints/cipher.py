@@ -1,4 +1,7 @@
-"""Encryption of what is stored, each value for the place that it is in, if there is a key (`LANGGRAPH_AES_KEY`)."""
+"""Encryption of what is stored, each value for the place that it is in, if there is a key (`LANGGRAPH_AES_KEY`).
+
+What was encrypted with another key is read with that (`DECRYPTION_KEYS`).
+"""
 
 import copy
 import os
@@ -41,11 +44,17 @@ class Cipher:
         self._what = ""
         self._number: int | None = None
         self._is_required = settings.encryption_required
-        self._key = _key(settings)
-        self.encrypts = self._key is not None
+        self._keys = _keys(settings)
+        self.encrypts = bool(self._keys)
         """Whether what is written is encrypted."""
         if self._is_required and not self.encrypts:
             raise Misconfigured("ENCRYPTION_REQUIRED needs a key: set LANGGRAPH_AES_KEY.")
+
+    def only_newest(self) -> Self:
+        """The same, which cannot decrypt what is encrypted with another key than the one that encrypts."""
+        cipher = copy.copy(self)
+        cipher._keys = self._keys[:1]
+        return cipher
 
     def for_thread(self, thread_id: str) -> Self:
         """The same for the values of a thread."""
@@ -69,11 +78,11 @@ class Cipher:
 
     def encrypt(self, kind: str, blob: bytes) -> tuple[str, bytes]:
         """A serialized value, as its type and bytes, as it is stored: unchanged if there is no key."""
-        if self._key is None:
+        if not self._keys:
             return kind, blob
         kind += ENCRYPTED
         nonce = os.urandom(NONCE_BYTES)
-        return kind, nonce + self._key.encrypt(nonce, blob, self._bound_to(kind))
+        return kind, nonce + self._keys[0].encrypt(nonce, blob, self._bound_to(kind))
 
     def decrypt(self, kind: str, blob: bytes) -> tuple[str, bytes]:
         """The serialized value that is stored so.
@@ -85,18 +94,20 @@ class Cipher:
         if "+" not in kind:
             self.check_plain()
             return kind, blob
-        if self._key is None:
+        if not self._keys:
             raise Misconfigured(
                 f"{self._what} is encrypted: set LANGGRAPH_AES_KEY to the key that it was written with."
             )
-        try:
-            plain = self._key.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], self._bound_to(kind))
-        except (InvalidTag, ValueError, TypeError):  # the last two: it is too short, it is not there
-            raise Unreadable(
-                f"{self._what} cannot be decrypted: LANGGRAPH_AES_KEY is not the key that it was written with, or it "
-                "was changed, or moved from another place."
-            ) from None
-        return kind.removesuffix(ENCRYPTED), plain
+        for key in self._keys:
+            try:
+                plain = key.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], self._bound_to(kind))
+            except (InvalidTag, ValueError, TypeError):  # the last two: it is too short, it is not there
+                continue
+            return kind.removesuffix(ENCRYPTED), plain
+        raise Unreadable(
+            f"{self._what} cannot be decrypted: neither LANGGRAPH_AES_KEY nor one of DECRYPTION_KEYS is the key "
+            "that it was written with, or it was changed, or moved from another place."
+        )
 
     def seal(self, text: str) -> str:
         """What proves, beside a text that is stored as it is, that it was not changed. Empty if there is no key."""
@@ -141,10 +152,18 @@ class Cipher:
         return f"{self._place}\0{number}{kind}".encode()
 
 
-def _key(settings: Settings) -> AESGCM | None:
+def _keys(settings: Settings) -> list[AESGCM]:
+    """The key that encrypts, and those that what is stored may be encrypted with, in this order."""
     if settings.langgraph_aes_key is None:
-        return None
-    key = settings.langgraph_aes_key.get_secret_value().encode()
+        if settings.decryption_keys:
+            raise Misconfigured("DECRYPTION_KEYS are for what was encrypted before: set LANGGRAPH_AES_KEY as well.")
+        return []
+    keys = [settings.langgraph_aes_key, *settings.decryption_keys]
+    names = ["LANGGRAPH_AES_KEY", *["Each of DECRYPTION_KEYS"] * len(settings.decryption_keys)]
+    return [_key(name, key.get_secret_value().encode()) for name, key in zip(names, keys, strict=True)]
+
+
+def _key(name: str, key: bytes) -> AESGCM:
     if len(key) not in (16, 24, 32):
-        raise Misconfigured(f"LANGGRAPH_AES_KEY must be 16, 24 or 32 bytes long; it has {len(key)}.")
+        raise Misconfigured(f"{name} must be 16, 24 or 32 bytes long; it has {len(key)}.")
     return AESGCM(key)

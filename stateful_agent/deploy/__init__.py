@@ -3,6 +3,7 @@
 from stateful_agent.deploy.check import check, check_served
 from stateful_agent.deploy.configuration import configuration
 from stateful_agent.deploy.database import set_up_database
+from stateful_agent.deploy.encryption import encrypt_anew
 from stateful_agent.deploy.endpoint import Deployment, create, undeploy
 from stateful_agent.deploy.endpoint_state import endpoint_of, logs, status, wait
 from stateful_agent.deploy.failure import Failure
@@ -21,6 +22,7 @@ __all__ = [
     "check_served",
     "configuration",
     "create",
+    "encrypt_anew",
     "endpoint_of",
     "log",
     "logs",

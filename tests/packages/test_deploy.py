@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from conftest import ROOT, free_port, start_server
+from conftest import ROOT, eventually, free_port, http, start_server
 from serving_endpoints import ServingEndpoints
 from workspace import Workspace
 
@@ -17,6 +18,13 @@ from stateful_agent.deploy import Failure, check_served, endpoint_state
 
 MODEL = "main.agents.trips"
 SECRET = re.compile(r"\{\{secrets/(.+)\}\}")
+
+
+def is_healthy(url: str) -> bool:
+    try:
+        return http.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture
@@ -37,7 +45,9 @@ def serving(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         }
         port = free_port()
         processes.append(start_server(str(folder), folder, port, "--workers", "1", **variables))
-        return f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: is_healthy(url))
+        return url
 
     workspace.serving = ServingEndpoints(start)
     monkeypatch.setattr(endpoint_state, "POLL_SECONDS", 0.5)
@@ -76,7 +86,7 @@ def test_all_the_way_and_on_with_another_version(
 
     model = re.findall(r"Logged (models:/\S+)\.", shown)[0]
     assert f"{MODEL}, version 1, is champion now." in run("register", model, MODEL, "--alias", "champion")
-    workspace.catalog.add(MODEL, Path(next(tmp_path.glob("main-agents-trips_1"))))
+    workspace.catalog.add(MODEL, tmp_path / "main-agents-trips_1")
     run("deploy", MODEL, *deploy, "--no-check")
     assert "version 2: 100 %, ready" in run("status", MODEL)
     assert "SF" in run("call", MODEL, "Where am I going?", "--thread-id", thread, "--checkpoint-id", checkpoint)
@@ -84,8 +94,8 @@ def test_all_the_way_and_on_with_another_version(
     run("undeploy", MODEL)
 
 
-def test_a_model_that_cannot_be_installed(logged_model: str, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_installed(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "requirements.txt").write_text("no-such-package-anywhere==1\n")
-    with pytest.raises(Failure, match="requirements cannot be installed: .*no-such-package-anywhere"):
+    with pytest.raises(Failure, match=r"requirements cannot be installed: .*no-such-package-anywhere"):
         check_served(str(tmp_path / "model"), print)

@@ -27,36 +27,3 @@ WITH checkpoint AS (
     WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
 )
 SELECT checkpoint_id FROM checkpoint WHERE checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
-
--- name: read_blobs
-SELECT ctid::text, NULL AS number, type, blob FROM checkpoint_blobs WHERE thread_id = %(copy)s AND type <> 'empty'
-
--- name: update_blobs
-UPDATE checkpoint_blobs SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
-
--- name: read_writes
-SELECT ctid::text, NULL AS number, type, blob FROM checkpoint_writes WHERE thread_id = %(copy)s
-
--- name: update_writes
-UPDATE checkpoint_writes SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
-
--- name: read_messages
-SELECT ctid::text, number, type, blob FROM agent_messages WHERE thread_id = %(copy)s
-
--- name: update_messages
-UPDATE agent_messages SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
-
--- name: read_metadata
-SELECT metadata_type, metadata FROM agent_threads WHERE thread_id = %(copy)s AND metadata_type IS NOT NULL
-
--- name: read_checkpoints
-SELECT ctid::text, checkpoint_ns, checkpoint, metadata FROM checkpoints WHERE thread_id = %(copy)s
-
--- name: update_checkpoint
-UPDATE checkpoints SET checkpoint = %(checkpoint)s, metadata = %(metadata)s WHERE ctid = %(ctid)s::tid
-
--- name: add_blob
--- Store a value of a channel apart from its checkpoint, which held it inline.
-INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
-VALUES (%(copy)s, %(ns)s, %(channel)s, %(version)s, %(type)s, %(blob)s)
-ON CONFLICT DO NOTHING
