@@ -10,6 +10,7 @@ from typing import Any
 from stateful_agent.deploy.configuration import Configuration
 from stateful_agent.deploy.endpoint_state import entities_of, state_of
 from stateful_agent.deploy.failure import Failure
+from stateful_agent.deploy.register import registry_of
 from stateful_agent.deploy.workspace import refusals, workspace
 
 
@@ -56,7 +57,8 @@ def create(deployment: Deployment) -> str:
             endpoint = client.serving_endpoints.get(deployment.endpoint)
         except NotFound:
             endpoint = None
-    with refusals(f"serving {deployment.model}, version {deployment.version}, at {deployment.endpoint}"):
+    doing = f"serving {deployment.model}, version {deployment.version}, at {deployment.endpoint}"
+    with refusals(doing), registry_of(deployment.model):  # Databricks' own code sets its registry for good
         if endpoint is None:
             return _deploy(deployment)
         others = {entity.entity_name for entity in entities_of(endpoint)} - {deployment.model, None}
@@ -80,7 +82,7 @@ def undeploy(model: str, version: str | None, endpoint: str) -> str:
     agents = _agents()
     what = model if version is None else f"{model}, version {version},"
     client = workspace()
-    with refusals(f"serving {what} no more"):
+    with refusals(f"serving {what} no more"), registry_of(model):
         if agents.get_deployments(model, version):
             agents.delete_deployment(model, version)
             return f"{what} is not served any more. Its conversations are still in the database."

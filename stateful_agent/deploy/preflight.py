@@ -8,7 +8,7 @@ from stateful_agent.deploy.check import check
 from stateful_agent.deploy.configuration import settings_of
 from stateful_agent.deploy.endpoint import Deployment
 from stateful_agent.deploy.failure import Failure
-from stateful_agent.deploy.register import UNITY_CATALOG
+from stateful_agent.deploy.register import registry_of
 from stateful_agent.deploy.resources import endpoints_of, resources
 from stateful_agent.deploy.workspace import refusals, values_of, workspace
 
@@ -38,8 +38,8 @@ def refuse(deployment: Deployment) -> None:
             instance = client.database.get_database_instance(settings.lakebase_instance_name)
         if instance.state and instance.state.value not in ("AVAILABLE", "UPDATING", "FAILING_OVER"):
             raise Failure(f"The Lakebase {settings.lakebase_instance_name} is {instance.state.value.lower()}.")
-    mlflow.set_registry_uri(UNITY_CATALOG)
-    model = mlflow.models.Model.load(f"models:/{deployment.model}/{deployment.version}")
+    with registry_of(deployment.model):
+        model = mlflow.models.Model.load(f"models:/{deployment.model}/{deployment.version}")
     if model.model_id:  # which Databricks' own code looks up, where MLflow's tracking is
         try:
             mlflow.get_logged_model(model.model_id)
@@ -70,7 +70,8 @@ def check_configured(deployment: Deployment) -> None:
 
     found = deployment.configuration
     values = found.variables | values_of(found.secrets)
-    check(f"models:/{deployment.model}/{deployment.version}", values)
+    with registry_of(deployment.model):
+        check(f"models:/{deployment.model}/{deployment.version}", values)
     settings = settings_of(values)
     if location := lakebase.location_of(settings):
         try:

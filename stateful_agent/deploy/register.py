@@ -1,5 +1,7 @@
 """Registering a logged model, in Unity Catalog or in MLflow's own registry."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stateful_agent.deploy.failure import Failure
@@ -24,15 +26,25 @@ def register(model_uri: str, name: str, alias: str | None = None) -> str:
     model = mlflow.models.Model.load(model_uri)
     version = _registered(client, name, model.model_id)
     if version is None:
-        registry_before = mlflow.get_registry_uri()
-        mlflow.set_registry_uri(client._registry_uri)
-        try:
+        with registry_of(name):
             version = str(mlflow.register_model(model_uri, name).version)
-        finally:
-            mlflow.set_registry_uri(registry_before)
     if alias:
         client.set_registered_model_alias(name, alias, version)
     return version
+
+
+@contextmanager
+def registry_of(name: str) -> Iterator[None]:
+    """The registry that a model's name is of is MLflow's for a while, also if what is called sets another."""
+    import mlflow
+
+    before = mlflow.get_registry_uri()
+    if "." in name:
+        mlflow.set_registry_uri(UNITY_CATALOG)
+    try:
+        yield
+    finally:
+        mlflow.set_registry_uri(before)
 
 
 def registry(name: str) -> Any:

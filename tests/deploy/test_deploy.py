@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import mlflow
 import pytest
 from serving_endpoints import ServingEndpoints
 from workspace import Workspace
@@ -74,6 +75,7 @@ def test_to_an_endpoint_and_back(workspace: Workspace, serving: ServingEndpoints
     assert run("undeploy", MODEL).endswith("Its conversations are still in the database.\n")
     assert serving.endpoints == {}
     assert run("undeploy", MODEL) == f"{MODEL} is not served.\n"
+    assert mlflow.get_registry_uri() != "databricks-uc"
 
 
 def test_a_new_version_goes_to_the_same_endpoint(
