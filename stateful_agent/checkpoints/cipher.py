@@ -107,7 +107,7 @@ class Cipher:
         raise Unreadable(
             f"{self._what} cannot be decrypted: neither LANGGRAPH_AES_KEY nor one of DECRYPTION_KEYS is the key "
             "that it was written with, or it was changed, or moved from another place."
-        )
+        ) from None
 
     def seal(self, text: str) -> str:
         """What proves, beside a text that is stored as it is, that it was not changed. Empty if there is no key."""

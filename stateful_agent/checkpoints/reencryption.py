@@ -55,10 +55,10 @@ async def encrypt_thread(connection: Connection, cipher: Cipher, thread_id: str)
 
 async def list_threads(pool: Pool) -> AsyncIterator[list[str]]:
     """The ids of all threads, in batches."""
-    after = ""
-    while rows := await fetch(pool, REENCRYPTION["list_thread_ids"], {"after": after}):
+    last = ""
+    while rows := await fetch(pool, REENCRYPTION["list_thread_ids"], {"last_id": last}):
         yield [row["thread_id"] for row in rows]
-        after = rows[-1]["thread_id"]
+        last = rows[-1]["thread_id"]
 
 
 async def _encrypt_values(

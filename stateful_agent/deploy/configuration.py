@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from stateful_agent.deploy.failure import Failure
 from stateful_agent.settings import Settings
 
 SECRET_SETTINGS = {
-    name.upper() for name, field in Settings.model_fields.items() if field.annotation == SecretStr | None
+    name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
 }
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION", "AWS_DEFAULT_REGION")
@@ -63,8 +62,8 @@ class Configuration:
         return self.variables | {name: f"{{{{secrets/{place}}}}}" for name, place in self.secrets.items()}
 
     def settings(self) -> Settings:
-        """The settings that they make. The values of secrets are not known here."""
-        return settings_of(self.variables | self.secrets)
+        """The settings that they make. The values of secrets are not known here, only that there are some."""
+        return settings_of(self.variables | {name: "secret" for name in self.secrets if name in SECRET_SETTINGS})
 
 
 def configuration(
@@ -80,25 +79,21 @@ def configuration(
         pydantic.ValidationError: a setting is wrong.
     """
     here = {name: value for name, value in environment.items() if value and name not in OF_THIS_MACHINE}
-    values = {name: value for name, value in here.items() if name.lower() in NAMES} | dict(given or {})
-    providers = _providers(settings_of(values | dict.fromkeys(secrets or {}, "secret")))
-    for name in _variables_of(providers) & here.keys():
-        values.setdefault(name, here[name])
-    places = dict(secrets or {})
-    for name, value in values.items():
-        if found := REFERENCE.fullmatch(value):
-            places.setdefault(name, f"{found[1]}/{found[2]}")
-    variables = {name: value for name, value in values.items() if name not in places}
-    for name, value in variables.items():
+    set_here = _parted(
+        {name: value for name, value in here.items() if name.lower() in NAMES} | dict(given or {}), secrets
+    )
+    providers = _providers(set_here.settings())
+    heeded = {name: here[name] for name in _variables_of(providers) & here.keys()}
+    complete = _parted(heeded | set_here.variables, set_here.secrets)
+    for name, value in complete.variables.items():
         if name in SECRET_SETTINGS or LOOKS_SECRET.search(name) or HOLDS_PASSWORD.search(value):
             raise Failure(
                 f"{name} is secret: put it into a secret scope of the workspace (databricks secrets put-secret SCOPE "
                 f"KEY), and name it with --secret {name}=SCOPE/KEY."
             )
-    complete = Configuration(variables, places)
     settings = complete.settings()
     for name in _needed(providers, settings):
-        if name not in variables and name not in places:
+        if name not in complete.environment_vars():
             secret = LOOKS_SECRET.search(name)
             how = f"--secret {name}=SCOPE/KEY" if secret else f"--env {name}=VALUE"
             raise Failure(f"The agent needs {name} where it is deployed: give it with {how}.")
@@ -109,6 +104,15 @@ def configuration(
             "Set LAKEBASE_INSTANCE_NAME, or LAKEBASE_AUTOSCALING_*, or give --secret DATABASE_URL=SCOPE/KEY."
         )
     return complete
+
+
+def _parted(values: Mapping[str, str], secrets: Mapping[str, str] | None) -> Configuration:
+    """Variables with their values, apart from those that are secret, or whose value refers to a secret."""
+    places = dict(secrets or {})
+    for name, value in values.items():
+        if found := REFERENCE.fullmatch(value):
+            places.setdefault(name, f"{found[1]}/{found[2]}")
+    return Configuration({name: value for name, value in values.items() if name not in places}, places)
 
 
 def keeps_state(settings: Settings) -> bool:

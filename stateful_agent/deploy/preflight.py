@@ -25,7 +25,7 @@ def refuse(deployment: Deployment) -> None:
     if settings.trusted_identity not in (None, "context"):
         raise Failure(
             "A serving endpoint passes no headers on, so TRUSTED_IDENTITY names nobody there: set it to context, where "
-            "only trusted programs can call, or deploy with --app."
+            "only trusted programs can call."
         )
     client = workspace()
     for name in endpoints_of(settings):

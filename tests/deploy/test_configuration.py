@@ -38,6 +38,11 @@ def test_a_secret_goes_along_by_its_name(given: dict[str, str]) -> None:
     assert found.environment_vars() == {"DATABASE_URL": "{{secrets/agent/database}}"}
 
 
+def test_any_setting_can_be_a_secret() -> None:
+    found = configuration(LAKEBASE | {"MCP_SERVERS": SERVER % "Bearer t5ecret"}, secrets={"MCP_SERVERS": "agent/mcp"})
+    assert (found.variables, found.secrets) == (LAKEBASE, {"MCP_SERVERS": "agent/mcp"})
+
+
 @pytest.mark.parametrize(
     ("here", "given", "reason"),
     [
@@ -45,6 +50,7 @@ def test_a_secret_goes_along_by_its_name(given: dict[str, str]) -> None:
         ({"AGENT_DATA_DIR": "/data"}, {}, "^The conversations would be lost"),
         ({"DATABASE_URL": "postgresql://db/x"}, {}, "^DATABASE_URL is secret"),
         (LAKEBASE, {"LANGGRAPH_AES_KEY": "0123456789abcdef"}, "^LANGGRAPH_AES_KEY is secret"),
+        (LAKEBASE | {"DECRYPTION_KEYS": "0123456789abcdef"}, {}, "^DECRYPTION_KEYS is secret"),
         (LAKEBASE, {"TICKETS_TOKEN": "t"}, "^TICKETS_TOKEN is secret"),
         (LAKEBASE, {"BROKER": "amqp://me:pa55word@broker"}, "^BROKER is secret"),
         (LAKEBASE | {"AGENT_MODEL": "openai:m"}, {}, "needs OPENAI_API_KEY .* --secret OPENAI_API_KEY=SCOPE/KEY"),

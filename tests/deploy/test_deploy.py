@@ -107,13 +107,17 @@ def test_the_same_version_with_other_settings(serving: ServingEndpoints, run: An
     assert served["environment_vars"]["REGION"] == "eu"
 
 
-def test_a_dry_run_shows_the_call_and_makes_none(serving: ServingEndpoints, run: Any) -> None:
+def test_a_dry_run_shows_the_call_and_makes_none(workspace: Workspace, serving: ServingEndpoints, run: Any) -> None:
     shown = deploy(run, "--dry-run", "--workload-size", "Medium")
     assert "databricks.agents.deploy(\n    model_name='main.agents.trips',\n    model_version='1',\n" in shown
     assert "environment_vars={'DATABASE_URL': '{{secrets/agent/database}}'}" in shown
     assert "workload_size='Medium'" in shown
+    assert "delete_deployment(" in run("undeploy", MODEL, "--dry-run")
+    assert "code_paths=['agent.py', 'stateful_agent']" in run("log", "agent.py", "--dry-run")
+    assert "check_served(" in run("check", "models:/m", "--dry-run")
+    assert "set_registered_model_alias(" in run("register", "models:/m", MODEL, "--alias", "champion", "--dry-run")
     assert serving.endpoints == {}
-    run("undeploy", MODEL, "--dry-run")
+    assert workspace.catalog.aliases == {}
 
 
 def test_a_second_run_goes_on_where_the_connection_was_lost(

@@ -37,7 +37,7 @@ VALUES (%(thread_id)s, %(ns)s, %(channel)s, %(version)s, %(type)s, %(blob)s)
 ON CONFLICT DO NOTHING
 
 -- name: list_thread_ids
-SELECT thread_id FROM agent_threads WHERE thread_id > %(after)s ORDER BY thread_id LIMIT 100
+SELECT thread_id FROM agent_threads WHERE thread_id > %(last_id)s ORDER BY thread_id LIMIT 100
 
 -- name: read_events
 SELECT event.ctid::text, NULL AS number, type, events AS blob FROM agent_events AS event JOIN agent_turns USING (response_id)
