@@ -194,7 +194,11 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
         def forward(self, path: str, content: bytes) -> None:
             """To what an endpoint serves, and back as it comes."""
             assert workspace.serving is not None
-            base = workspace.serving.url_of(json.loads(content)["model"])
+            try:
+                base = workspace.serving.url_of(json.loads(content)["model"])
+            except Refused as refused:
+                self.send(refused.status, {"error_code": refused.code, "message": str(refused)})
+                return
             url = base + path.removeprefix("/serving-endpoints")
             headers = {"Content-Type": "application/json"}
             with httpx.stream("POST", url, content=content, headers=headers, timeout=60) as answer:

@@ -28,7 +28,7 @@ async def encrypt_copy(connection: Connection, old: Cipher, new: Cipher, thread_
     """
     for table in VALUES:
         await _encrypt_values(connection, old, new, thread_id, table, is_done=None)
-    await _encrypt_metadata(connection, old, new, thread_id)
+    await _encrypt_metadata(connection, old, new, thread_id, is_done=None)
     await _encrypt_checkpoints(connection, old, new, thread_id, is_done=None)
 
 
@@ -49,7 +49,7 @@ async def encrypt_thread(connection: Connection, cipher: Cipher, thread_id: str)
     async with connection.transaction():
         count += await _encrypt_checkpoints(connection, cipher, cipher, thread_id, is_done=newest)
     async with connection.transaction():
-        await _encrypt_metadata(connection, cipher, cipher, thread_id)
+        count += await _encrypt_metadata(connection, cipher, cipher, thread_id, is_done=newest)
     return count
 
 
@@ -97,10 +97,16 @@ def _is_readable(cipher: Cipher | None, row: Row) -> bool:
         return False
 
 
-async def _encrypt_metadata(connection: Connection, old: Cipher, new: Cipher, thread_id: str) -> None:
-    for row in await (await connection.execute(REENCRYPTION["read_metadata"], {"thread_id": thread_id})).fetchall():
-        kind, blob = new.encrypt(*old.decrypt(row["type"], row["blob"]))
-        await connection.execute(THREADS["update_metadata"], {"thread_id": thread_id, "type": kind, "metadata": blob})
+async def _encrypt_metadata(
+    connection: Connection, old: Cipher, new: Cipher, thread_id: str, is_done: Cipher | None
+) -> int:
+    row = await (await connection.execute(REENCRYPTION["read_metadata"], {"thread_id": thread_id})).fetchone()
+    if row is None or _is_readable(is_done, row):
+        return 0
+    changed = _anew(old, new, row)
+    values = {"thread_id": thread_id, "type": changed["type"], "metadata": changed["blob"]}
+    await connection.execute(THREADS["update_metadata"], values)
+    return 1
 
 
 async def _encrypt_checkpoints(

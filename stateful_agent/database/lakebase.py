@@ -72,6 +72,11 @@ async def lakebase_pool(
         raise typed(error) from error
 
 
+async def check_entry(location: dict[str, str], timeout: float) -> None:
+    """See that a Lakebase lets us in. Raises the same as `lakebase_pool`."""
+    await (await lakebase_pool(location, timeout)).close()
+
+
 def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
     """Databricks' pool, made with the address and the user's name that the workspace has. Blocks."""
     if find_spec("databricks_ai_bridge") is None:

@@ -10,6 +10,7 @@ import venv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from stateful_agent.deploy.configuration import SETTINGS_VARIABLES
 from stateful_agent.deploy.failure import Failure
 
 PROGRAM = Path(__file__).with_name("check_program.py")
@@ -35,10 +36,10 @@ def check_served(model_uri: str, tell: Callable[[str], None]) -> None:
     """Let a logged model answer in an environment that is made of its own requirements, in each way that it is served.
 
     That is: in one process and in a fork of it, behind MLflow's scoring server with more than one process, and behind
-    MLflow's `AgentServer`, asked by several callers at once. What is done, and what has gone well, is told.
+    MLflow's `AgentServer`, asked by several callers at once. Each step is told before it is done.
 
     Raises:
-        Failure: what cannot be installed, or why the model does not answer, and where.
+        Failure: what cannot be installed, or why the model does not answer.
         mlflow.MlflowException: there is no such model.
     """
     model = _downloaded(model_uri)
@@ -47,10 +48,10 @@ def check_served(model_uri: str, tell: Callable[[str], None]) -> None:
         environment = _environment(None)
         tell("Installing what its requirements name ...")
         python = _installed(model, folder / "environment")
-        tell("It answers alone, and in a fork ...")
+        tell("Letting it answer alone, and in a fork ...")
         _run(PROGRAM, ["--fork"], str(python), model, folder, environment)
         for server, name in (("scoring", "MLflow's scoring server"), ("agent", "MLflow's AgentServer")):
-            tell(f"It answers behind {name} ...")
+            tell(f"Letting it answer behind {name} ...")
             _run(SERVERS, [server], str(python), model, folder, environment)
 
 
@@ -63,8 +64,6 @@ def _downloaded(model_uri: str) -> Path:
 def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
     """The environment of the process that answers. Given variables take the place of all settings that are set here."""
     import mlflow
-
-    from stateful_agent.deploy.configuration import SETTINGS_VARIABLES
 
     base = dict(os.environ)
     if variables is not None:

@@ -10,6 +10,8 @@ from stateful_agent.deploy.workspace import refusals, workspace
 
 POLL_SECONDS = 5.0
 
+FAILED_UPDATES = ("update failed", "update canceled")
+
 
 def endpoint_of(name: str) -> str:
     """The endpoint that a model of Unity Catalog is served at unless another is named, as `databricks.agents` has it.
@@ -40,17 +42,14 @@ class State:
 def state_of(endpoint: Any, version: str) -> State:
     """How far a version is, by the workspace's description of the endpoint."""
     entity = next((one for one in entities_of(endpoint) if one.entity_version == version), None)
-    deployment = entity.state.deployment.value if entity and entity.state and entity.state.deployment else ""
-    message = (entity.state.deployment_state_message or "") if entity and entity.state else ""
-    update = endpoint.state.config_update.value if endpoint.state and endpoint.state.config_update else ""
-    words = deployment.removeprefix("DEPLOYMENT_").replace("_", " ").lower() or "waiting"
-    words += f": {message}" if message else ""
-    if deployment in ("DEPLOYMENT_FAILED", "DEPLOYMENT_ABORTED") or update in ("UPDATE_FAILED", "UPDATE_CANCELED"):
-        if not deployment:
-            words = update.replace("_", " ").lower()
+    state = entity.state if entity else None
+    deployment = _words(state and state.deployment).removeprefix("deployment ")
+    ready, update = _state(endpoint)
+    words = deployment or (update if update in FAILED_UPDATES else "waiting")
+    words += f": {state.deployment_state_message}" if state and state.deployment_state_message else ""
+    if deployment in ("failed", "aborted") or update in FAILED_UPDATES:
         return State(words, has_failed=True)
-    ready = endpoint.state is not None and endpoint.state.ready is not None and endpoint.state.ready.value == "READY"
-    return State(words, is_ready=deployment == "DEPLOYMENT_READY" and ready and update != "IN_PROGRESS")
+    return State(words, is_ready=deployment == ready == "ready" and update != "in progress")
 
 
 def wait(endpoint: str, version: str, tell: Callable[[str], None], minutes: float) -> None:
@@ -86,10 +85,8 @@ def status(name: str) -> Iterator[str]:
     client = workspace()
     with refusals(f"looking at the endpoint {endpoint_of(name)}"):
         endpoint = client.serving_endpoints.get(endpoint_of(name))
-    state = endpoint.state
-    ready = state.ready.value.replace("_", " ").lower() if state and state.ready else "unknown"
-    update = state.config_update.value.replace("_", " ").lower() if state and state.config_update else ""
-    yield f"{endpoint.name}: {ready}" + (f", {update}" if update and update != "not updating" else "")
+    ready, update = _state(endpoint)
+    yield f"{endpoint.name}: {ready}" + (f", {update}" if update not in ("", "not updating") else "")
     routes = endpoint.config.traffic_config.routes if endpoint.config and endpoint.config.traffic_config else []
     traffic = {route.served_model_name: route.traffic_percentage for route in routes or []}
     for entity in entities_of(endpoint):
@@ -111,10 +108,20 @@ def logs(name: str, version: str | None = None) -> Iterator[str]:
         entities = entities_of(client.serving_endpoints.get(name))
         found = [entity for entity in entities if version in (None, entity.entity_version)]
         if not found:
-            raise Failure(f"{name} serves no version {version or ''}.".replace(" .", "."))
+            raise Failure(f"{name} does not serve version {version}." if version else f"{name} serves nothing.")
         entity = max(found, key=lambda one: int(one.entity_version or 0))
         yield f"--- build of version {entity.entity_version}"
         yield client.serving_endpoints.build_logs(name, entity.name).logs or ""
-        if entity.state and entity.state.deployment and entity.state.deployment.value == "DEPLOYMENT_READY":
+        if entity.state and _words(entity.state.deployment) == "deployment ready":
             yield f"--- version {entity.entity_version}"
             yield client.serving_endpoints.logs(name, entity.name).logs or ""
+
+
+def _state(endpoint: Any) -> tuple[str, str]:
+    """Whether an endpoint is ready, and how its update goes, in words."""
+    return (_words(endpoint.state.ready), _words(endpoint.state.config_update)) if endpoint.state else ("", "")
+
+
+def _words(state: Any) -> str:
+    """A state of the SDK's in words, none if it is not known."""
+    return state.value.replace("_", " ").lower() if state else ""

@@ -41,7 +41,7 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
         print(note, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder).resolve()
-        copy_code(agent_file, code)
+        _copy_code(agent_file, code)
         with _imported_from(code), _no_model_asked():
             try:
                 info = mlflow.pyfunc.log_model(
@@ -102,12 +102,8 @@ def _files(agent_file: Path) -> list[Path]:
         raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
-def copy_code(agent_file: Path, folder: Path) -> None:
-    """Copy into a folder what runs elsewhere: the agent, what it imports from beside it, this library.
-
-    Raises:
-        Failure: a file cannot be read, or is not Python.
-    """
+def _copy_code(agent_file: Path, folder: Path) -> None:
+    """Copy into a folder what the model's own code will be: the agent, what it imports from beside it, this library."""
     try:
         for file in _files(agent_file):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)

@@ -75,15 +75,9 @@ def check_configured(deployment: Deployment) -> None:
     settings = settings_of(values)
     if location := lakebase.location_of(settings):
         try:
-            asyncio.run(_enter(location, settings.database_timeout))
+            asyncio.run(lakebase.check_entry(location, settings.database_timeout))
         except (AgentError, psycopg.Error) as error:
             raise Failure(f"{lakebase.in_words(location)}: {error}") from error
-
-
-async def _enter(location: dict[str, str], timeout: float) -> None:
-    from stateful_agent.database.lakebase import lakebase_pool
-
-    await (await lakebase_pool(location, timeout)).close()
 
 
 def _named(described: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -17,7 +17,7 @@ thread = {{"thread_id": answer.custom_outputs["thread_id"]}}
 answer = client.responses.create(model="{target}", input="Go on.", extra_body={{"custom_inputs": thread}})
 print(answer.output_text)
 """
-"""How to call what was deployed. `target` is an endpoint's name, or `apps/` and an app's."""
+"""How to call what was deployed at the endpoint `target`."""
 
 USER = "deployment-check"
 """Whose the thread of the first questions is, where users are told apart."""
@@ -43,9 +43,7 @@ class Asked:
         from databricks_openai import DatabricksOpenAI  # seconds, which `--help` should not take
         from openai import OpenAIError
 
-        body: dict[str, Any] = {"custom_inputs": self.custom_inputs}
-        if self.user is not None:
-            body["context"] = {"user_id": self.user}
+        body = _body(self.custom_inputs, self.user)
         try:
             events = DatabricksOpenAI().responses.create(
                 model=self.target, input=self.text, stream=True, extra_body=body
@@ -96,11 +94,14 @@ def _delete(target: str, thread: str, user: str | None) -> None:
     from databricks_openai import DatabricksOpenAI
     from openai import OpenAIError
 
-    body: dict[str, Any] = {"custom_inputs": {"operation": "delete_thread", "thread_id": thread}}
-    if user is not None:
-        body["context"] = {"user_id": user}
+    body = _body({"operation": "delete_thread", "thread_id": thread}, user)
     with suppress(OpenAIError):  # a thread that stays harms nobody
         DatabricksOpenAI().responses.create(model=target, input=[], extra_body=body)
+
+
+def _body(custom_inputs: dict[str, str], user: str | None) -> dict[str, Any]:
+    """What a request has besides OpenAI's own keys."""
+    return {"custom_inputs": custom_inputs} | ({} if user is None else {"context": {"user_id": user}})
 
 
 def _shortened(text: str) -> str:

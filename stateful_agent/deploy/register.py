@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from stateful_agent.deploy.failure import Failure
-from stateful_agent.deploy.workspace import refusals, workspace
+from stateful_agent.deploy.workspace import workspace
 
 UNITY_CATALOG = "databricks-uc"
 
@@ -69,18 +69,16 @@ def version_of(name: str, which: str | None) -> str:
     import mlflow
 
     client = registry(name)
-    with refusals(f"looking {name} up"):
+    if which is None:
+        found = _newest(client, name)
+        if found is None:
+            raise Failure(f"{name} is not registered: register MODEL {name}.")
+    else:
+        by_name = client.get_model_version if which.isdecimal() else client.get_model_version_by_alias
         try:
-            if which is None:
-                found = max(_versions(client, name), key=lambda version: int(version.version), default=None)
-            elif which.isdecimal():
-                found = client.get_model_version(name, which)
-            else:
-                found = client.get_model_version_by_alias(name, which)
+            found = by_name(name, which)
         except mlflow.MlflowException as error:
-            raise Failure(f"{name} has no version {which or ''}: {error.message}".replace(" :", ":")) from error
-    if found is None:
-        raise Failure(f"{name} is not registered: register MODEL {name}.")
+            raise Failure(f"{name} has no version {which}: {error.message}") from error
     if found.status != "READY":
         raise Failure(f"{name}, version {found.version}, is not ready: {found.status_message or found.status}.")
     return str(found.version)
@@ -89,16 +87,17 @@ def version_of(name: str, which: str | None) -> str:
 def _registered(client: Any, name: str, model_id: str | None) -> str | None:
     """The newest version by that name, if it is this model. A search in Unity Catalog tells where a model came from,
     but not its id."""
-    newest = max(_versions(client, name), key=lambda version: int(version.version), default=None)
+    newest = _newest(client, name)
     if newest is None or model_id is None or model_id not in newest.source or newest.status != "READY":
         return None
     return str(newest.version)
 
 
-def _versions(client: Any, name: str) -> list[Any]:
+def _newest(client: Any, name: str) -> Any:
+    """The newest version by that name, `None` if there is none."""
     found = client.search_model_versions(f"name='{name}'")
     versions = list(found)
     while found.token:
         found = client.search_model_versions(f"name='{name}'", page_token=found.token)
         versions.extend(found)
-    return versions
+    return max(versions, key=lambda version: int(version.version), default=None)

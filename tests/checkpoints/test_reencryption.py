@@ -5,7 +5,6 @@ from typing import Any
 import psycopg
 import pytest
 from conftest import say, text_of
-from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from stateful_agent import errors
@@ -60,7 +59,9 @@ def test_all_is_read_with_the_new_key_alone(make_agent: Any, rotate: Any, before
 
 
 def test_a_second_run_finds_nothing_to_do(make_agent: Any, rotate: Any, database: str) -> None:
-    say(make_agent(**keys(OLD)), "I'm headed to SF!", thread_id="t")
+    agent = make_agent(**keys(OLD))
+    say(agent, "I'm headed to SF!", thread_id="t")
+    agent.update_thread("t", {"noted": "this"})
     rotate(NEW, OLD)
     before = stored(database)
     assert rotate(NEW, OLD).startswith("Of 1 threads, 0 rows were encrypted anew, and 0 of")
@@ -108,7 +109,6 @@ def test_keys_that_cannot_be(make_agent: Any, settings: dict[str, Any]) -> None:
 def stored(database: str) -> Any:
     """The rows that hold values, as they are."""
     tables = ("checkpoint_blobs", "checkpoint_writes", "checkpoints", "agent_messages", "store")
-    with psycopg.connect(database, row_factory=dict_row) as connection:
-        return {
-            table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3".encode()).fetchall() for table in tables
-        }
+    with psycopg.connect(database) as connection:
+        rows = [connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3".encode()).fetchall() for table in tables]
+        return rows, connection.execute("SELECT thread_id, metadata_type, metadata FROM agent_threads").fetchall()

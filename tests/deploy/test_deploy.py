@@ -222,7 +222,7 @@ def test_a_version_that_is_not_there(
 
 @pytest.mark.parametrize("command", [["status", "x"], ["logs", "x"], ["call", "x", "Hello"]])
 def test_an_endpoint_that_is_not_there(serving: ServingEndpoints, run: Any, command: list[str]) -> None:
-    with pytest.raises(SystemExit, match="x"):
+    with pytest.raises(SystemExit, match="The endpoint with name 'x' does not exist"):
         run(*command)
 
 

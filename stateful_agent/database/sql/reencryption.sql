@@ -21,7 +21,7 @@ UPDATE agent_messages SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s
 
 -- name: read_metadata
 -- Nobody changes it before the transaction ends.
-SELECT metadata_type AS type, metadata AS blob FROM agent_threads
+SELECT NULL AS number, metadata_type AS type, metadata AS blob FROM agent_threads
 WHERE thread_id = %(thread_id)s AND metadata_type IS NOT NULL FOR UPDATE
 
 -- name: read_checkpoints
