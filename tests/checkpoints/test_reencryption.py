@@ -4,11 +4,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import say, text_of
+from conftest import eventually, say, text_of
+from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from stateful_agent import errors
 from stateful_agent.deploy import Failure, encrypt_anew
+from stateful_agent.server.app import create_app
 
 OLD, NEW = "old-key-of-16-by", "new-key-of-24-bytes-long"
 
@@ -62,10 +64,26 @@ def test_a_second_run_finds_nothing_to_do(make_agent: Any, rotate: Any, database
     agent = make_agent(**keys(OLD))
     say(agent, "I'm headed to SF!", thread_id="t")
     agent.update_thread("t", {"noted": "this"})
+    agent.loop.run(remember(agent))
     rotate(NEW, OLD)
     before = stored(database)
     assert rotate(NEW, OLD).startswith("Of 1 threads, 0 rows were encrypted anew, and 0 of")
     assert stored(database) == before
+
+
+def test_what_a_response_has_told(make_agent: Any, rotate: Any) -> None:
+    def told(agent: Any, response_id: str) -> str:
+        with TestClient(create_app(agent)) as client:
+            return client.get(f"/responses/{response_id}", params={"stream": "true"}).text
+
+    old = make_agent(**keys(OLD))
+    with TestClient(create_app(old)) as client:
+        response_id = client.post("/responses", json={"input": "hi", "background": True}).json()["id"]
+        eventually(lambda: client.get(f"/responses/{response_id}").json()["status"] == "completed")
+    before = told(make_agent(**keys(OLD)), response_id)
+    assert "response.completed" in before
+    rotate(NEW, OLD)
+    assert told(make_agent(**keys(NEW)), response_id) == before
 
 
 def test_turns_of_both_keys_go_on_meanwhile(make_agent: Any, rotate: Any) -> None:
