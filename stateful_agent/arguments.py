@@ -13,13 +13,13 @@ CHECK = (
 )
 REGISTER = "Register a logged model, in Unity Catalog if its name is catalog.schema.model."
 DEPLOY = (
-    "Serve a registered model at an endpoint of Databricks, with the settings that are set here, and wait until it "
-    "answers. Run again, it goes on where it was cut off."
+    "Serve a registered model at an endpoint of Databricks, or the agent's file as a Databricks App, with the settings "
+    "that are set here, and wait until it answers. Run again, it goes on where it was cut off."
 )
-STATUS = "Show what an endpoint serves, and how far that is."
+STATUS = "Show what an endpoint or an app serves, and how far that is."
 CALL = "Ask a deployed agent a question, and show its answer as it comes."
 LOGS = "Show the log of a version's build and of its serving."
-UNDEPLOY = "Serve a model no more. Its conversations stay in the database."
+UNDEPLOY = "Serve a model or an app no more. Its conversations stay in the database."
 ENCRYPT = (
     "Encrypt all that is stored with LANGGRAPH_AES_KEY, which may be new, while turns go on. Older keys are read from "
     "DECRYPTION_KEYS."
@@ -30,7 +30,7 @@ ALL = "Log the agent, check what was logged, register it, deploy it: all of thes
 
 HOLDS = "the Python file that holds the agent and gives it to mlflow.models.set_model"
 DRY_RUN = "change nothing: show each call that would be made, with its arguments"
-SERVED = "the endpoint, or the model that it serves: catalog.schema.model"
+SERVED = "the endpoint, or the model that it serves: catalog.schema.model; or the app: apps/NAME"
 
 
 def parse(arguments: list[str] | None = None, *, agent: Path | None = None) -> argparse.Namespace:
@@ -46,18 +46,19 @@ def parse(arguments: list[str] | None = None, *, agent: Path | None = None) -> a
     _log(command("log", LOG), agent)
     _check(command("check", CHECK))
     _register(command("register", REGISTER))
-    _deploy(command("deploy", DEPLOY), is_step=True)
+    _deploy(command("deploy", DEPLOY), agent)
     if agent is not None:
-        options = command("all", ALL)
-        options.add_argument("--agent", metavar="FILE", type=Path, default=agent, help=HOLDS)
-        _deploy(options, is_step=False)
+        _all(command("all", ALL), agent)
     _status(command("status", STATUS))
     _call(command("call", CALL))
     _logs(command("logs", LOGS))
     _undeploy(command("undeploy", UNDEPLOY))
     command("encrypt-anew", ENCRYPT)
     _set_up_database(command("set-up-database", SET_UP))
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.command == "deploy" and (problem := _contradiction(args)):
+        parser.error(problem)
+    return args
 
 
 def _serve(options: argparse.ArgumentParser) -> None:
@@ -98,28 +99,58 @@ def _register(options: argparse.ArgumentParser) -> None:
     options.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
 
-def _deploy(options: argparse.ArgumentParser, *, is_step: bool) -> None:
-    options.add_argument("name", metavar="NAME", help="the registered model: catalog.schema.model")
-    if is_step:
-        options.add_argument("version", metavar="VERSION", nargs="?", help="its version or alias (default: the newest)")
-        options.add_argument("--dry-run", action="store_true", help=DRY_RUN)
-    else:
-        options.set_defaults(dry_run=False)
-    options.add_argument("--endpoint", metavar="NAME", help="where to serve it (default: agents_catalog-schema-model)")
+def _deploy(options: argparse.ArgumentParser, agent: Path | None) -> None:
+    options.add_argument("name", metavar="MODEL", nargs="?", help="the registered model: catalog.schema.model")
+    options.add_argument("version", metavar="VERSION", nargs="?", help="its version or alias (default: the newest)")
+    options.add_argument("--dry-run", action="store_true", help=DRY_RUN)
+    _configured(options)
+    _of_endpoint(options)
+    app = options.add_argument_group("an app, instead of an endpoint")
+    app.add_argument("--app", metavar="NAME", help="serve the agent's file as this app")
+    app.add_argument("--agent", metavar="FILE", type=Path, default=agent or Path("agent.py"), help=HOLDS)
+    written = "only write what the app is made of, with a bundle, to FOLDER: for databricks bundle deploy"
+    app.add_argument("--write", metavar="FOLDER", type=Path, help=written)
+
+
+def _all(options: argparse.ArgumentParser, agent: Path) -> None:
+    options.add_argument("name", metavar="MODEL", help="the name to register it by: catalog.schema.model")
+    options.add_argument("--agent", metavar="FILE", type=Path, default=agent, help=HOLDS)
+    options.set_defaults(dry_run=False)
+    _configured(options)
+    _of_endpoint(options)
+
+
+def _configured(options: argparse.ArgumentParser) -> None:
     secret = "a secret variable, and the workspace's secret that has its value; may be repeated"
     options.add_argument("--secret", metavar="NAME=SCOPE/KEY", type=_secret, action="append", default=[], help=secret)
-    given = "another variable of the endpoint, that is no secret; may be repeated"
+    given = "another variable of the agent, that is no secret; may be repeated"
     options.add_argument("--env", metavar="NAME=VALUE", type=_pair, action="append", default=[], help=given)
-    sizes = ("Small", "Medium", "Large")
-    options.add_argument("--workload-size", choices=sizes, default="Small", help="(default: %(default)s)")
-    options.add_argument("--scale-to-zero", action="store_true", help="stop when nobody calls; the next call waits")
-    tag = "a tag of the endpoint; may be repeated"
-    options.add_argument("--tag", metavar="NAME=VALUE", type=_pair, action="append", default=[], help=tag)
-    options.add_argument("--budget-policy", metavar="ID", help="the workspace's policy that the endpoint is billed to")
-    unchecked = "do not let the model answer here first, nor look for its Lakebase: for what is reached from there only"
+    options.add_argument("--budget-policy", metavar="ID", help="the workspace's policy that it is billed to")
+    unchecked = "do not let the agent answer here first, nor look for its Lakebase: for what is reached from there only"
     options.add_argument("--no-check", dest="check", action="store_false", help=unchecked)
     minutes = "how long to wait until it is ready (default: %(default)s)"
     options.add_argument("--minutes", type=float, default=60.0, help=minutes)
+
+
+def _of_endpoint(options: argparse.ArgumentParser) -> None:
+    endpoint = options.add_argument_group("an endpoint")
+    endpoint.add_argument("--endpoint", metavar="NAME", help="where to serve it (default: agents_catalog-schema-model)")
+    sizes = ("Small", "Medium", "Large")
+    endpoint.add_argument("--workload-size", choices=sizes, default="Small", help="(default: %(default)s)")
+    endpoint.add_argument("--scale-to-zero", action="store_true", help="stop when nobody calls; the next call waits")
+    tag = "a tag of the endpoint; may be repeated"
+    endpoint.add_argument("--tag", metavar="NAME=VALUE", type=_pair, action="append", default=[], help=tag)
+
+
+def _contradiction(args: argparse.Namespace) -> str | None:
+    """What does not go together of the options of `deploy`."""
+    if (args.name is None) == (args.app is None):
+        return "name a registered model, or an app with --app"
+    if args.app and (args.endpoint or args.tag or args.scale_to_zero or args.workload_size != "Small"):
+        return "--endpoint, --workload-size, --scale-to-zero and --tag are of an endpoint, not of an app"
+    if args.write and not args.app:
+        return "--write is for an app: name it with --app"
+    return None
 
 
 def _status(options: argparse.ArgumentParser) -> None:
@@ -140,7 +171,7 @@ def _logs(options: argparse.ArgumentParser) -> None:
 
 
 def _undeploy(options: argparse.ArgumentParser) -> None:
-    options.add_argument("name", metavar="NAME", help="the registered model: catalog.schema.model")
+    options.add_argument("name", metavar="NAME", help="the registered model: catalog.schema.model; or apps/NAME")
     options.add_argument("version", metavar="VERSION", nargs="?", help="this version only (default: all of it)")
     options.add_argument("--endpoint", metavar="NAME", help="where it is served, if it was given to deploy")
     options.add_argument("--dry-run", action="store_true", help=DRY_RUN)

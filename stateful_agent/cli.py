@@ -5,6 +5,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import ValidationError
@@ -62,16 +64,25 @@ def run(args: Namespace) -> None:
             version = deploy.register(args.model, args.name, args.alias)
             tell(f"{args.name}, version {version}{f', is {args.alias} now' if args.alias else ''}.")
             tell(f"To serve it: deploy {args.name} {args.alias or version}")
+        case "deploy" if args.app:
+            deploy_app(args)
         case "deploy":
             deploy_endpoint(args)
         case "status":
-            for line in deploy.status(args.name):
+            app = deploy.app_of(args.name)
+            for line in deploy.app_status(app) if app else deploy.status(args.name):
                 print(line)
         case "call":
             call(args)
         case "logs":
-            for text in deploy.logs(args.name, args.version):
+            app = deploy.app_of(args.name)
+            for text in deploy.app_logs(app) if app else deploy.logs(args.name, args.version):
                 print(text)
+        case "undeploy" if app := deploy.app_of(args.name):
+            if args.dry_run:
+                show_call("WorkspaceClient.apps.delete", name=app)
+            else:
+                tell(deploy.delete_app(app))
         case "undeploy" if args.dry_run:
             show_call("databricks.agents.delete_deployment", model_name=args.name, model_version=args.version)
         case "undeploy":
@@ -106,10 +117,44 @@ def deploy_endpoint(args: Namespace) -> None:
         deploy.check_configured(deployment)
     tell(deploy.create(deployment))
     deploy.wait(endpoint, deployment.version, tell, args.minutes)
+    try_out(endpoint, found)
+
+
+def deploy_app(args: Namespace) -> None:
+    """Serve the agent's file as an app: refuse what could not work, let it answer here, create it, wait, and ask it."""
+    app = deploy.DatabricksApp(
+        name=args.app,
+        agent_file=args.agent,
+        configuration=deploy.app_configuration(os.environ, dict(args.env), dict(args.secret)),
+        budget_policy=args.budget_policy,
+    )
+    deploy.refuse_app(app)
+    resources = deploy.app_resources(app.configuration, deploy.database_of(app.configuration.settings()))
+    if args.dry_run:
+        print(f"app.yaml:\n{deploy.app_yaml(app)}")
+        show_call("WorkspaceClient.apps.create", name=app.name, resources=[one.as_dict() for one in resources])
+        show_call("WorkspaceClient.apps.deploy", app_name=app.name, source_code_path=deploy.source_path(app.name))
+        return
+    with TemporaryDirectory() as temporary:
+        folder = args.write or Path(temporary)
+        files = deploy.write_app(app, resources, folder)
+        if args.check:
+            deploy.check_app(app, folder, tell)
+        if args.write:
+            tell(f"Wrote {len(files)} files to {folder}. To deploy them: cd {folder} && databricks bundle deploy")
+            return
+        deploy.create_app(app, resources, tell, args.minutes)
+        tell(deploy.let_into_database(app))
+        deploy.upload_and_run(app.name, folder, files, tell, args.minutes)
+    try_out(f"apps/{app.name}", app.configuration)
+
+
+def try_out(target: str, found: deploy.Configuration) -> None:
+    """Ask what was deployed a first question, fork from the answer, and show how to call it."""
     tell("Asking it a first question, and forking from the answer ...")
-    for seen in deploy.try_out(endpoint, with_user=found.settings().trusted_identity is not None):
+    for seen in deploy.try_out(target, with_user=found.settings().trusted_identity == "context"):
         tell(seen)
-    print(f"\nTo call it:\n\n{deploy.SNIPPET.format(target=endpoint)}")
+    print(f"\nTo call it:\n\n{deploy.SNIPPET.format(target=target)}")
 
 
 def call(args: Namespace) -> None:

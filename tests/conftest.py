@@ -15,6 +15,7 @@ import httpx
 import psycopg
 import pytest
 from databases import make_postgres, new_database, value
+from databricks_apps import APP_USER
 from fasteners import InterProcessLock
 from psycopg import sql
 from tls_postgres import behind_tls
@@ -166,11 +167,12 @@ def rows(database: str) -> Callable[[], int]:
 
 @pytest.fixture(scope="session")
 def tls_port(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where Postgres listens with TLS, and takes the user by password only."""
+    """Where Postgres listens with TLS, and takes the workspace's users by password only."""
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
         rules = Path(value(connection, "SHOW hba_file"))
-        rules.write_text(f'local all "{USER}" scram-sha-256\n' + rules.read_text())
+        for user in (USER, APP_USER):
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(user)))
+            rules.write_text(f'local all "{user}" scram-sha-256\n' + rules.read_text())
         connection.execute("SELECT pg_reload_conf()")
         folder = connection.info.host
     with behind_tls(f"{folder}/.s.PGSQL.5432", tmp_path_factory.mktemp("tls")) as port:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 import psycopg
+from databricks_apps import APP_USER, DatabricksApps
 from psycopg import sql
 from serving_endpoints import ServingEndpoints
 from unity_catalog import Refused, UnityCatalog
@@ -30,6 +31,10 @@ class Workspace:
         self.postgres = postgres
         self.tls_port = tls_port
         self.key = f"dapi{secrets.token_hex(16)}"
+        self.url = ""
+        self.app_key = f"dapi{secrets.token_hex(16)}"
+        """What an app identifies itself with."""
+
         self.tokens: list[str] = []
         self.failing: dict[str, int] = {}  # the status to answer with, by the part of the API
         self.delay = 0.0
@@ -39,6 +44,7 @@ class Workspace:
         self.is_pondering = False
         self.catalog = UnityCatalog()
         self.serving: ServingEndpoints | None = None
+        self.apps: DatabricksApps | None = None
         self.secrets: dict[str, str] = {}
         """Values by `scope/key`."""
 
@@ -48,21 +54,25 @@ class Workspace:
         self.cut_off: str | None = None
         """The part of the API that does the next request, and loses the connection instead of answering it."""
 
-    def mint(self) -> str:
+    def users(self) -> dict[str, str]:
+        """Who is who, by what they identify themselves with."""
+        return {self.key: USER, self.app_key: APP_USER}
+
+    def mint(self, user: str = USER) -> str:
         """A token in the form of a JWT, as long as they are."""
-        parts = ({"alg": "RS256", "typ": "JWT"}, {"sub": USER, "scope": "database", "aud": "0" * 300})
+        parts = ({"alg": "RS256", "typ": "JWT"}, {"sub": user, "scope": "database", "aud": "0" * 300})
         encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
         self.tokens.append(".".join([*encoded, secrets.token_urlsafe(256)]))
-        self.set_password(self.tokens[-1])
+        self.set_password(self.tokens[-1], user)
         return self.tokens[-1]
 
     def expire(self) -> None:
         """Let no token be good any more."""
         self.set_password(secrets.token_hex())
 
-    def set_password(self, password: str) -> None:
+    def set_password(self, password: str, user: str = USER) -> None:
         with psycopg.connect(self.postgres, autocommit=True) as connection:
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(USER), sql.Literal(password)))
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(user), sql.Literal(password)))
 
     def connect(self, token: str, sslmode: str = "require") -> psycopg.Connection[Any]:
         """A connection by hand."""
@@ -70,13 +80,13 @@ class Workspace:
             host="127.0.0.1", port=self.tls_port, user=USER, dbname=DATABASE, password=token, sslmode=sslmode
         )
 
-    def answer(self, method: str, path: str, body: dict[str, Any]) -> Any:
+    def answer(self, method: str, path: str, body: dict[str, Any], user: str) -> Any:
         """What the API answers, `None` for what it does not have."""
         endpoint = {
             "name": ENDPOINT,
             "status": {"endpoint_type": "ENDPOINT_TYPE_READ_WRITE", "hosts": {"host": "127.0.0.1"}},
         }
-        for part in (self.catalog, self.serving):
+        for part in (self.catalog, self.serving, self.apps):
             if part and (found := part.answer(method, path, body)) is not None:
                 return found
         match method, path, body:
@@ -117,19 +127,22 @@ class Workspace:
                 found = {"row_count": 1, "data_array": [["1", "Oslo is cold.", 0.9]]}
                 return {"manifest": {"column_count": 3, "columns": columns}, "result": found}
             case "GET", "/.well-known/databricks-config", _:
-                return {"workspace_id": "1234567890", "cloud": "aws"}
+                return {"workspace_id": "1234567890", "cloud": "aws", "oidc_endpoint": f"{self.url}/oidc"}
             case "GET", "preview/scim/v2/Me", _:
-                return {"userName": USER}
+                return {"userName": user}
             case "GET", "database/instances/memory", _:
                 return {"name": "memory", "read_write_dns": "127.0.0.1"}
             case "POST", "database/credentials", {"instance_names": ["memory"]}:
-                return {"token": self.mint()}
+                return {"token": self.mint(user)}
             case "GET", path, _ if path == f"postgres/{ENDPOINT}":
                 return endpoint
             case "GET", path, _ if path == f"postgres/{BRANCH}/endpoints":
                 return {"endpoints": [endpoint]}
+            case "GET", path, _ if path == f"postgres/{BRANCH}/databases":
+                status = {"postgres_database": DATABASE}
+                return {"databases": [{"name": f"{BRANCH}/databases/databricks-postgres", "status": status}]}
             case "POST", "postgres/credentials", {"endpoint": endpoint_name} if endpoint_name == ENDPOINT:
-                return {"token": self.mint()}
+                return {"token": self.mint(user)}
         return None
 
 
@@ -144,26 +157,34 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
             path = unquote(url.path).removeprefix("/api/2.0/").removeprefix("/api/2.1/")
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status = next((status for part, status in workspace.failing.items() if part in path), 200)
-            if self.headers["Authorization"] != f"Bearer {workspace.key}" and not path.startswith("/.well-known"):
+            user = workspace.users().get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+            if user is None and not path.startswith(("/.well-known", "/oidc")):
                 status = 401
             with suppress(BrokenPipeError):  # the client has given up
                 if status != 200:
                     self.send(status, {"message": "No."})
+                elif path.startswith("/oidc/"):
+                    self.send_login(path)
+                elif path == "workspace/import" and workspace.apps:
+                    workspace.apps.put(self.headers["Content-Type"], content)
+                    self.send(200, {})
+                elif path.startswith("/apps-proxy/"):
+                    self.forward_to_app(path, content, str(user))
                 elif path.startswith("fs/"):
                     self.send_file(path.removeprefix("fs/"), content)
                 elif path in ("/serving-endpoints/responses", "/serving-endpoints/chat/completions"):
                     self.forward(path, content)
                 else:
-                    self.send_answer(path, dict(parse_qsl(url.query)) | json.loads(content or "{}"))
+                    self.send_answer(path, dict(parse_qsl(url.query)) | json.loads(content or "{}"), str(user))
 
         do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
 
-        def send_answer(self, path: str, body: dict[str, Any]) -> None:
+        def send_answer(self, path: str, body: dict[str, Any], user: str) -> None:
             if found := workspace.refused.get(f"{self.command} {path}"):
                 self.send(found[0], {"error_code": "REFUSED", "message": found[1]})
                 return
             try:
-                answer = workspace.answer(self.command, path, body)
+                answer = workspace.answer(self.command, path, body, user)
             except Refused as refused:
                 self.send(refused.status, {"error_code": refused.code, "message": str(refused)})
                 return
@@ -176,6 +197,15 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
                 self.send(404, answer)
                 return
             self.send(200, answer)
+
+        def send_login(self, path: str) -> None:
+            """OAuth for machines: the client's id is whom it is, and its secret is its token."""
+            host = f"http://{self.headers['Host']}/oidc"
+            if path.endswith("/oauth-authorization-server"):
+                self.send(200, {"authorization_endpoint": f"{host}/authorize", "token_endpoint": f"{host}/v1/token"})
+                return
+            _, secret = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode().split(":")
+            self.send(200, {"access_token": secret, "token_type": "Bearer", "expires_in": 3600})
 
         def send_file(self, path: str, content: bytes) -> None:
             kind, _, name = path.partition("/")
@@ -199,9 +229,17 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
             except Refused as refused:
                 self.send(refused.status, {"error_code": refused.code, "message": str(refused)})
                 return
-            url = base + path.removeprefix("/serving-endpoints")
-            headers = {"Content-Type": "application/json"}
-            with httpx.stream("POST", url, content=content, headers=headers, timeout=60) as answer:
+            self.pass_on(base + path.removeprefix("/serving-endpoints"), content, {})
+
+        def forward_to_app(self, path: str, content: bytes, user: str) -> None:
+            """To an app, which is told who calls."""
+            assert workspace.apps is not None
+            name, _, rest = path.removeprefix("/apps-proxy/").partition("/")
+            self.pass_on(f"{workspace.apps.urls[name]}/{rest}", content, {"X-Forwarded-User": user})
+
+        def pass_on(self, url: str, content: bytes, headers: dict[str, str]) -> None:
+            headers = headers | {"Content-Type": "application/json"}
+            with httpx.stream(self.command, url, content=content, headers=headers, timeout=60) as answer:
                 self.send_response(answer.status_code)
                 self.send_header("Content-Type", answer.headers["Content-Type"])
                 self.end_headers()
@@ -221,5 +259,6 @@ def serving_api(workspace: Workspace) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        workspace.url = f"http://127.0.0.1:{server.server_port}"
+        yield workspace.url
         server.shutdown()

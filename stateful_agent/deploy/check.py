@@ -55,6 +55,25 @@ def check_served(model_uri: str, tell: Callable[[str], None]) -> None:
             _run(SERVERS, [server], str(python), model, folder, environment)
 
 
+def check_source(folder: Path, variables: Mapping[str, str], tell: Callable[[str], None]) -> None:
+    """Let the app that is written to a folder answer several callers, in an environment made of its requirements.
+
+    It is run as its `app.yaml` says, with these variables, but for the database: it has an embedded one here, so that
+    nothing is left behind in its own. Each step is told before it is done.
+
+    Raises:
+        Failure: what cannot be installed, or why it does not answer.
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        place = Path(elsewhere).resolve()
+        here = {name: value for name, value in variables.items() if not name.startswith(("DATABASE_", "LAKEBASE_"))}
+        tell("Installing what its requirements name ...")
+        python = _installed(folder, place / "environment")
+        tell("Letting it answer here as app.yaml says, with a database of its own ...")
+        environment = _environment(here | {"AGENT_DATA_DIR": str(place / "data")})
+        _run(SERVERS, ["app"], str(python), folder.resolve(), place, environment)
+
+
 def _downloaded(model_uri: str) -> Path:
     import mlflow  # seconds, which `--help` should not take
 
@@ -67,21 +86,21 @@ def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
 
     base = dict(os.environ)
     if variables is not None:
-        base = {name: value for name, value in base.items() if name not in SETTINGS_VARIABLES} | dict(variables)
-    return base | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+        base = {name: value for name, value in base.items() if name not in SETTINGS_VARIABLES}
+    return base | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()} | dict(variables or {})
 
 
-def _installed(model: Path, folder: Path) -> Path:
-    """The Python of a new environment that has what a model's requirements name, and nothing else."""
+def _installed(source: Path, folder: Path) -> Path:
+    """The Python of a new environment that has what the requirements of a model or an app name, and nothing else."""
     uv = _uv()
     venv.create(folder, with_pip=uv is None)
     python = folder / "bin" / "python"
     pip = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-    command = [*pip, "--quiet", "-r", str(model / "requirements.txt")]
+    command = [*pip, "--quiet", "-r", str(source / "requirements.txt")]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = " ".join((ended.stderr or ended.stdout).split())
-        raise Failure(f"The model's requirements cannot be installed: {said[-1000:]}")
+        raise Failure(f"The requirements cannot be installed: {said[-1000:]}")
     return python
 
 
@@ -107,6 +126,6 @@ def _run(
     )
     if not report.is_file():
         last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise Failure(f"The logged model ended its process (status {ended.returncode}): {last}")
+        raise Failure(f"It ended its process (status {ended.returncode}): {last}")
     if problem := json.loads(report.read_text()):
         raise Failure(problem)

@@ -1,6 +1,7 @@
-"""The program that checks a model behind MLflow's servers: python -I check_servers.py MODEL REPORT_FILE SERVER.
+"""The program that checks a model behind a server: python -I check_servers.py FOLDER REPORT_FILE SERVER.
 
-`SERVER` is `scoring` or `agent`. Like `check_program.py`, it imports nothing of this library.
+`SERVER` is `scoring` or `agent`, MLflow's for the model in the folder; or `app`, the server that the `app.yaml` in the
+folder starts. Like `check_program.py`, it imports nothing of this library.
 """
 
 import json
@@ -27,7 +28,7 @@ def problem_behind(server: str, model: Path, folder: Path) -> str | None:
     with log.open("wb") as output:
         running = subprocess.Popen(
             command(server, model, port),
-            cwd=folder,
+            cwd=model if server == "app" else folder,
             env=environment(),
             stdout=output,
             stderr=output,
@@ -35,9 +36,9 @@ def problem_behind(server: str, model: Path, folder: Path) -> str | None:
         )
     try:
         if not answers(running, port, "/ping" if server == "scoring" else "/health"):
-            return f"MLflow's {server} server does not start: {last_line(log)}"
+            return f"The {server} server does not start: {last_line(log)}"
         with ThreadPoolExecutor() as callers:
-            streams = server == "agent"  # the scoring server answers in one piece
+            streams = server != "scoring"  # which answers in one piece
             answered = [callers.submit(ask, port, TURN | {"stream": streams and not one}) for one in range(CALLERS)]
             problems = [one.result() for one in answered]
         return next((problem for problem in problems if problem), None)
@@ -52,6 +53,11 @@ def command(server: str, model: Path, port: int) -> list[str]:
     if server == "scoring":
         options = ["-m", str(model), "--port", str(port), "--env-manager", "local", "--workers", "2"]
         return [sys.executable, "-m", "mlflow", "models", "serve", *options]
+    if server == "app":
+        import yaml
+
+        _, *arguments = yaml.safe_load((model / "app.yaml").read_text())["command"]
+        return [sys.executable, *(one.replace("$DATABRICKS_APP_PORT", str(port)) for one in arguments)]
     return [sys.executable, "-I", "-B", __file__, str(model), str(port), "serve"]
 
 
@@ -101,7 +107,8 @@ def ask(port: int, body: dict[str, Any]) -> str | None:
 def request(port: int, method: str, path: str, body: Any = None) -> tuple[int, str]:
     """The status and the text of an answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-    connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "X-Forwarded-User": "deployment-check"}  # which an app's proxy adds
+    connection.request(method, path, json.dumps(body) if body else None, headers)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
 

@@ -7,17 +7,18 @@ from stateful_agent.deploy.failure import Failure
 from stateful_agent.settings import Settings
 
 
-def set_up_database(role: str | None = None, *, only_sql: bool = False) -> str:
+def set_up_database(role: str | None = None, *, only_sql: bool = False, settings: Settings | None = None) -> str:
     """Create the agent's tables or bring them up to date. Returns what was done, and what is left to do, in words.
 
     `role` is a role that may read and write the tables' rows from then on: all that running the agent takes. With
-    `only_sql` nothing is done: what lets that role do so is returned as SQL.
+    `only_sql` nothing is done: what lets that role do so is returned as SQL. The database is that of
+    the environment's settings, or of those that are given.
 
     Raises:
         Failure: no database is named, the settings do not lead to it, or it does not let this role do it. Nothing was
             changed then.
     """
-    settings = Settings()
+    settings = settings or Settings()
     if only_sql and role is None:
         raise Failure("--sql prints what --grant ROLE would run: name the role.")
     if not keeps_state(settings):

@@ -1,14 +1,11 @@
 """An endpoint of Databricks as the workspace describes it: how far a version is, what is served, and its logs."""
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from stateful_agent.deploy.failure import Failure
+from stateful_agent.deploy.progress import State, wait_until_ready
 from stateful_agent.deploy.workspace import refusals, workspace
-
-POLL_SECONDS = 5.0
 
 FAILED_UPDATES = ("update failed", "update canceled")
 
@@ -28,15 +25,6 @@ def entities_of(endpoint: Any) -> list[Any]:
         for entity in (config.served_entities if config else None) or []:
             found[entity.entity_name, entity.entity_version] = entity
     return list(found.values())
-
-
-@dataclass(frozen=True)
-class State:
-    """How far a version at an endpoint is."""
-
-    words: str
-    is_ready: bool = False
-    has_failed: bool = False
 
 
 def state_of(endpoint: Any, version: str) -> State:
@@ -59,21 +47,12 @@ def wait(endpoint: str, version: str, tell: Callable[[str], None], minutes: floa
         Failure: it cannot be served, or not within these minutes.
     """
     client = workspace()
-    began, told = time.monotonic(), ""
-    while True:
+
+    def look() -> State:
         with refusals(f"looking at the endpoint {endpoint}"):
-            state = state_of(client.serving_endpoints.get(endpoint), version)
-        seconds = int(time.monotonic() - began)
-        if state.words != told:
-            tell(f"{seconds // 60}:{seconds % 60:02} {state.words}")
-            told = state.words
-        if state.is_ready:
-            return
-        if state.has_failed:
-            raise Failure(f"{endpoint} does not serve version {version}: {state.words}. See: logs {endpoint}")
-        if seconds >= minutes * 60:
-            raise Failure(f"{endpoint} is not ready after {minutes:g} minutes. The same command goes on waiting.")
-        time.sleep(POLL_SECONDS)
+            return state_of(client.serving_endpoints.get(endpoint), version)
+
+    wait_until_ready(endpoint, look, tell, minutes)
 
 
 def status(name: str) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Logging an agent as an MLflow model, with the code and the requirements that it stands on."""
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stateful_agent.deploy.failure import Failure, one_line
-from stateful_agent.deploy.project import project_files
-from stateful_agent.deploy.requirements import extras_for, model_requirements
+from stateful_agent.deploy.project import code_files, copy_code
+from stateful_agent.deploy.requirements import requirements_of
 from stateful_agent.deploy.resources import resources
 from stateful_agent.settings import Settings
 
@@ -36,12 +35,12 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
 
     agent_file = agent_file.resolve()
     settings = Settings()
-    lines, notes = _requirements(agent_file, requirements, settings)
+    lines, notes = requirements_of(agent_file, requirements, settings)
     for note in notes:
         print(note, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder).resolve()
-        _copy_code(agent_file, code)
+        copy_code(agent_file, code)
         with _imported_from(code), _no_model_asked():
             try:
                 info = mlflow.pyfunc.log_model(
@@ -71,8 +70,8 @@ def planned(agent_file: Path, requirements: Path | None = None) -> dict[str, Any
     settings = Settings()
     return {
         "python_model": agent_file.name,
-        "code_paths": [*map(str, _files(agent_file)), "stateful_agent"],
-        "pip_requirements": _requirements(agent_file, requirements, settings)[0],
+        "code_paths": [*map(str, code_files(agent_file)), "stateful_agent"],
+        "pip_requirements": requirements_of(agent_file, requirements, settings)[0],
         "resources": [resource.to_dict() for resource in resources(settings)],
     }
 
@@ -83,35 +82,6 @@ def write_path(model_uri: str, file: Path) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(mlflow.artifacts.download_artifacts(model_uri))
-
-
-def _requirements(agent_file: Path, file: Path | None, settings: Settings) -> tuple[list[str], list[str]]:
-    """What a model's requirements are, and notes on what was left out of the project's own."""
-    if file is None and agent_file.with_name("requirements.txt").is_file():
-        file = agent_file.with_name("requirements.txt")
-    return model_requirements(file, extras_for(settings))
-
-
-def _files(agent_file: Path) -> list[Path]:
-    """What of a project goes along, relative to its folder."""
-    try:
-        return project_files(agent_file)
-    except SyntaxError as error:
-        raise Failure(f"{agent_file.name}, line {error.lineno}: {error.msg}.") from error
-    except OSError as error:
-        raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-
-def _copy_code(agent_file: Path, folder: Path) -> None:
-    """Copy into a folder what the model's own code will be: the agent, what it imports from beside it, this library."""
-    try:
-        for file in _files(agent_file):
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(agent_file.parent / file, folder / file)
-    except OSError as error:
-        raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
-    library = Path(__file__).parents[1]
-    shutil.copytree(library, folder / library.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 @contextmanager

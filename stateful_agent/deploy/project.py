@@ -6,13 +6,46 @@ the requirements.
 
 import ast
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from stateful_agent.deploy.failure import Failure
+
 NOT_CODE = {"__pycache__", "node_modules"}
 TESTS = {"tests", "test"}
+
+
+def copy_code(agent_file: Path, folder: Path) -> None:
+    """Copy into a folder what an agent runs on: its file, what that imports from beside it, and this library.
+
+    Raises:
+        Failure: a file cannot be read, or the agent's is not Python.
+    """
+    try:
+        for file in code_files(agent_file):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(agent_file.parent / file, folder / file)
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
+    library = Path(__file__).parents[1]
+    shutil.copytree(library, folder / library.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def code_files(agent_file: Path) -> list[Path]:
+    """The same as `project_files`.
+
+    Raises:
+        Failure: the same, in one line.
+    """
+    try:
+        return project_files(agent_file)
+    except SyntaxError as error:
+        raise Failure(f"{agent_file.name}, line {error.lineno}: {error.msg}.") from error
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def project_files(agent_file: Path) -> list[Path]:

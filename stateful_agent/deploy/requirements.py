@@ -18,6 +18,14 @@ LIBRARY = "stateful-agent"
 NAMES_THE_LIBRARY = re.compile(r"(?:^|[/\\=])stateful[-_.]agent(?:$|[-.@#\[/\\])", re.IGNORECASE)
 
 
+def requirements_of(agent_file: Path, file: Path | None, settings: Settings) -> tuple[list[str], list[str]]:
+    """What an agent with these settings needs installed, as `model_requirements`, whose `file` is by default the
+    `requirements.txt` beside the agent's, if there is one."""
+    if file is None and agent_file.with_name("requirements.txt").is_file():
+        file = agent_file.with_name("requirements.txt")
+    return model_requirements(file, extras_for(settings))
+
+
 def extras_for(settings: Settings) -> set[str]:
     """The extras of ours that an agent with these settings needs."""
     from stateful_agent.database import lakebase  # these take seconds, for which `--help` should not wait

@@ -12,7 +12,7 @@ from serving_endpoints import ServingEndpoints
 from workspace import Workspace
 
 from stateful_agent.cli import main
-from stateful_agent.deploy import endpoint_state
+from stateful_agent.deploy import progress
 
 MODEL = "main.agents.trips"
 ENDPOINT = "agents_main-agents-trips"
@@ -25,7 +25,7 @@ def serving(workspace: Workspace, url: str, logged_model: str, monkeypatch: pyte
     workspace.catalog.add(MODEL, Path(logged_model))
     workspace.secrets["agent/database"] = "postgresql://me:pa55word@127.0.0.1/none"
     workspace.serving = ServingEndpoints(lambda entity: url)
-    monkeypatch.setattr(endpoint_state, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
     return workspace.serving
 
 
@@ -134,9 +134,7 @@ def test_a_second_run_goes_on_where_the_connection_was_lost(
 
 def test_a_build_that_fails(serving: ServingEndpoints, run: Any) -> None:
     serving.build_fails = True
-    with pytest.raises(
-        SystemExit, match=r"does not serve version 1: failed: Container image creation failed.*See: logs"
-    ):
+    with pytest.raises(SystemExit, match=r"is not served: failed: Container image creation failed.*See: logs"):
         deploy(run)
     assert "No matching distribution found for nothing==1" in run("logs", MODEL)
     serving.build_fails = False

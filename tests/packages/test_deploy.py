@@ -15,7 +15,7 @@ from serving_endpoints import ServingEndpoints
 from workspace import Workspace
 
 from stateful_agent.cli import main
-from stateful_agent.deploy import Failure, check_served, endpoint_state
+from stateful_agent.deploy import Failure, check_served, progress
 
 MODEL = "main.agents.trips"
 DATABASE = ("--secret", "DATABASE_URL=agent/database")
@@ -52,7 +52,7 @@ def serving(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return url
 
     workspace.serving = ServingEndpoints(start)
-    monkeypatch.setattr(endpoint_state, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.5)
     yield workspace.serving
     for process in processes:
         process.terminate()
