@@ -16,7 +16,7 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # what a Postgres client says f
 
 
 @contextmanager
-def behind_tls(unix_socket: str, folder: Path) -> Iterator[int]:
+def behind_tls(unix_socket: str, folder: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """Whatever listens on the Unix socket, on a port that takes nothing but TLS: the wheel's Postgres has none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(folder))
@@ -37,7 +37,7 @@ def behind_tls(unix_socket: str, folder: Path) -> Iterator[int]:
                 await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True)
 
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
+    server = loop.run_until_complete(asyncio.start_server(serve, host, port))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     yield server.sockets[0].getsockname()[1]

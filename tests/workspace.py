@@ -35,6 +35,7 @@ class Workspace:
         self.app_key = f"dapi{secrets.token_hex(16)}"
         """What an app identifies itself with."""
 
+        self.postgres_host = "127.0.0.1"
         self.tokens: list[str] = []
         self.failing: dict[str, int] = {}  # the status to answer with, by the part of the API
         self.delay = 0.0
@@ -84,7 +85,7 @@ class Workspace:
         """What the API answers, `None` for what it does not have."""
         endpoint = {
             "name": ENDPOINT,
-            "status": {"endpoint_type": "ENDPOINT_TYPE_READ_WRITE", "hosts": {"host": "127.0.0.1"}},
+            "status": {"endpoint_type": "ENDPOINT_TYPE_READ_WRITE", "hosts": {"host": self.postgres_host}},
         }
         for part in (self.catalog, self.serving, self.apps):
             if part and (found := part.answer(method, path, body)) is not None:
@@ -131,7 +132,7 @@ class Workspace:
             case "GET", "preview/scim/v2/Me", _:
                 return {"userName": user}
             case "GET", "database/instances/memory", _:
-                return {"name": "memory", "read_write_dns": "127.0.0.1"}
+                return {"name": "memory", "read_write_dns": self.postgres_host}
             case "POST", "database/credentials", {"instance_names": ["memory"]}:
                 return {"token": self.mint(user)}
             case "GET", path, _ if path == f"postgres/{ENDPOINT}":

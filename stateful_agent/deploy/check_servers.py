@@ -114,8 +114,9 @@ def request(port: int, method: str, path: str, body: Any = None) -> tuple[int, s
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
-    return next((line.strip() for line in reversed(log.read_text().splitlines()) if line.strip()), "it printed nothing")
+    """The last line of a log that says something, other than that a process has ended."""
+    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Child process" not in line), "it printed nothing")
 
 
 if __name__ == "__main__":
