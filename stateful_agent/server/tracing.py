@@ -6,6 +6,7 @@ import threading
 from multiprocessing.synchronize import Lock
 
 import mlflow
+from mlflow.environment_variables import MLFLOW_TRACE_SAMPLING_RATIO
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,10 @@ def start_tracing(setting_up: Lock) -> None:
 
     What MLflow imports for that takes as long as half of the start, and its store of traces may be away. The turns of
     the first two seconds are not traced. One process after the other is `setting_up`: of two that create MLflow's
-    tables at once, one fails.
+    tables at once, one fails. Where no turn is sampled, there is no store to set up.
     """
+    if MLFLOW_TRACE_SAMPLING_RATIO.get() == 0:
+        return
     threading.Thread(target=_trace, args=(setting_up,), daemon=True).start()
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 from pathlib import Path
 
 import mlflow
+import pytest
 from traced_process import trace_a_turn
 
 
@@ -17,3 +18,14 @@ def test_processes_that_start_at_once_on_a_new_store_all_trace(tmp_path: Path) -
         process.join(90)
     store = mlflow.MlflowClient(uri)
     assert len(store.search_traces(locations=[found.experiment_id for found in store.search_experiments()])) == 3
+
+
+def test_where_no_turn_is_traced_no_store_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACE_SAMPLING_RATIO", "0")
+    spawn = multiprocessing.get_context("spawn")
+    setting_up = spawn.Lock()  # which is gone when nothing holds it here
+    process = spawn.Process(target=trace_a_turn, args=(f"sqlite:///{tmp_path}/new.db", setting_up))
+    process.start()
+    process.join(90)
+    assert process.exitcode == 0
+    assert not (tmp_path / "new.db").exists()
