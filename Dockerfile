@@ -16,7 +16,7 @@ COPY stateful_agent stateful_agent
 RUN uv pip install --no-cache --compile-bytecode --python /opt/agent --no-deps .
 
 FROM python:3.13-slim-trixie
-RUN useradd --system --uid 10001 agent
+RUN useradd --no-log-init --uid 10001 agent
 COPY --from=build /opt/agent /opt/agent
 WORKDIR /app
 COPY agent.py ./

@@ -103,6 +103,13 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
+def test_the_embedded_server_says_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    database_ = database_for(Settings(agent_data_dir=tmp_path / "file" / "data"))
+    with pytest.raises(Misconfigured, match=r"cannot keep its files in .*data: Not a directory\. Set DATABASE_URL"):
+        asyncio.run(database_.pool())
+
+
 @pytest.mark.parametrize("statement", ["SELECT 1", "SELECT pg_sleep(60)"])
 def test_nobody_waits_for_ever(database: str, statement: Any) -> None:
     async def use() -> None:
