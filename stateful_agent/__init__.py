@@ -3,6 +3,7 @@
 The rooms, from the caller down to the disk:
 
 server, deploy      HTTP and processes; logging a model and putting it into production
+evaluation          conversations that are played with an agent and scored, through MLflow
 agent               `LangGraphResponsesAgent`: one turn, in six steps
 turn, responses     what a request asks for, and an answer as events: pure functions on OpenAI's wire format
 runs, time_travel   turns that outlive their request; history, branches, edits and threads

@@ -11,6 +11,11 @@ CHECK = (
     "Let a logged model answer as an endpoint lets it: in an environment made of its own requirements, in other "
     "processes, in forks, behind MLflow's servers, to several callers. Its chat model is asked eight times."
 )
+EVALUATE = (
+    "Play conversations with an agent, and check what it remembers, forks, refuses, and how long it takes; all is kept "
+    "as a run of MLflow. Where AGENT_MODEL is set, a judge reads the answers, and simulated users have goals. The status "
+    "is 1 if a check does not hold; what the judge says does not change it."
+)
 REGISTER = "Register a logged model, in Unity Catalog if its name is catalog.schema.model."
 DEPLOY = (
     "Serve a registered model at an endpoint of Databricks, or the agent's file as a Databricks App, with the settings "
@@ -45,6 +50,7 @@ def parse(arguments: list[str] | None = None, *, agent: Path | None = None) -> a
         _serve(command("serve", SERVE))
     _log(command("log", LOG), agent)
     _check(command("check", CHECK))
+    _evaluate(command("evaluate", EVALUATE), agent)
     _register(command("register", REGISTER))
     _deploy(command("deploy", DEPLOY), agent)
     if agent is not None:
@@ -90,6 +96,20 @@ def _check(options: argparse.ArgumentParser) -> None:
     here = "only let it answer once, in another process with the packages that are installed here, as `log` does"
     options.add_argument("--here", action="store_true", help=here)
     options.add_argument("--dry-run", action="store_true", help=DRY_RUN)
+
+
+def _evaluate(options: argparse.ArgumentParser, agent: Path | None) -> None:
+    target = "the Python file that holds the agent, a logged model, or the address of a server: http://..."
+    options.add_argument("target", metavar="AGENT", nargs="?", default=agent or Path("agent.py"), help=target)
+    conversations = "YAML like stateful_agent/evaluation/conversations.yaml, which it is by default"
+    options.add_argument("--conversations", metavar="FILE", type=Path, help=conversations)
+    longest = "how long a turn may take (default: %(default)s)"
+    options.add_argument("--seconds", type=float, default=60.0, help=longest)
+    judge = (
+        "the model that judges, in MLflow's form, e.g. openai:/gpt-5 (default: AGENT_MODEL, where MLflow can ask it)"
+    )
+    options.add_argument("--judge", metavar="MODEL", help=judge)
+    options.add_argument("--no-judge", dest="judged", action="store_false", help="leave out what needs a model")
 
 
 def _register(options: argparse.ArgumentParser) -> None:

@@ -87,6 +87,8 @@ def run(args: Namespace) -> None:
             show_call("databricks.agents.delete_deployment", model_name=args.name, model_version=args.version)
         case "undeploy":
             tell(deploy.undeploy(args.name, args.version, args.endpoint or deploy.endpoint_of(args.name)))
+        case "evaluate":
+            evaluate_agent(args)
         case "encrypt-anew":
             tell(deploy.encrypt_anew(tell))
         case "set-up-database":
@@ -167,6 +169,32 @@ def call(args: Namespace) -> None:
         print(words, end="", flush=True)
     place = asked.custom_outputs
     print(f"\n\n--thread-id {place['thread_id']} --checkpoint-id {place['checkpoint_id']}")
+
+
+def evaluate_agent(args: Namespace) -> None:
+    """Play conversations with an agent, and show what was found. A check that does not hold ends the process with 1."""
+    import mlflow  # with the rest seconds, which `--help` should not take
+
+    from stateful_agent import evaluation
+    from stateful_agent.server.loading import CannotLoad
+    from stateful_agent.server.target import CannotServe
+    from stateful_agent.settings import Settings
+
+    judge = (args.judge or evaluation.judge_of(Settings().agent_model)) if args.judged else None
+    try:
+        found = evaluation.read_conversations(args.conversations or evaluation.DEFAULT)
+        ask = evaluation.ask_of(str(args.target))
+        tell(f"Playing {len(found.conversations)} conversations{f', judged by {judge}' if judge else ''} ...")
+        run, verdicts = evaluation.evaluate(found, ask, args.seconds, judge)
+    except (CannotLoad, CannotServe, ValueError, evaluation.Refused) as error:
+        raise Failure(str(error)) from error
+    for line in evaluation.summary(verdicts):
+        print(line)
+    store = mlflow.get_tracking_uri()
+    ui = "" if store.startswith(("http", "databricks")) else f": mlflow ui --backend-store-uri {store}"
+    print(f"\nAll answers are in MLflow, in the run {run}{ui}")
+    if any(verdict.has_failed for verdict in verdicts):
+        sys.exit(1)
 
 
 def tell(words: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from stateful_agent.cli import main
 
 AT_AN_ENDPOINT = ("deploy", "status", "call", "logs", "undeploy")
-COMMANDS = ("serve", "log", "check", "register", *AT_AN_ENDPOINT, "encrypt-anew", "set-up-database")
+COMMANDS = ("serve", "log", "check", "evaluate", "register", *AT_AN_ENDPOINT, "encrypt-anew", "set-up-database")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -26,6 +26,7 @@ ALLOWED = {
     "agent": BASE | PURE | {"graph", "database", "checkpoints", "time_travel", "memory"},
     "runs": BASE | PURE | {"database", "checkpoints", "agent"},
     "server": BASE | PURE | {"agent", "runs"},
+    "evaluation": BASE | PURE | {"agent", "server"},
     "deploy": BASE | PURE | {"agent", "checkpoints", "memory", "graph", "database"},
 }
 
