@@ -13,8 +13,8 @@ CHECK = (
 )
 EVALUATE = (
     "Play conversations with an agent, and check what it remembers, forks, refuses, and how long it takes; all is kept "
-    "as a run of MLflow. Where AGENT_MODEL is set, a judge reads the answers, and simulated users have goals. The status "
-    "is 1 if a check does not hold; what the judge says does not change it."
+    "as a run of MLflow. Where AGENT_MODEL is set, a judge reads the answers, and simulated users have goals. If a "
+    "check does not hold, the status is 1; what the judge says does not change it."
 )
 REGISTER = "Register a logged model, in Unity Catalog if its name is catalog.schema.model."
 DEPLOY = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from stateful_agent.evaluation.asking import Ask
+from stateful_agent.evaluation.asking import Ask, Refused
 from stateful_agent.evaluation.checks import CHECKS, Check, in_time
 from stateful_agent.evaluation.conversations import Conversation, Conversations, Goal
 from stateful_agent.evaluation.play import Played, forget, play, play_turn, wake
@@ -48,13 +48,13 @@ def evaluate(found: Conversations, ask: Ask, seconds: float, judge: str | None) 
     Returns the run's id, and what each score says.
 
     Raises:
-        stateful_agent.evaluation.asking.Refused: the agent does not answer at all.
+        stateful_agent.evaluation.asking.Refused: the agent does not answer at all, or the judge does not.
     """
     import mlflow
 
     scorers = [*map(_scorer, CHECKS), _latency(seconds)]
     if judge:
-        scorers.append(mlflow.genai.scorers.Guidelines(name="judge", guidelines=TRUTHFUL, model=judge))
+        scorers.append(_judging(judge))
     conversations = {one.name: one for one in found.conversations}
     data = [{"inputs": {"conversation": one.model_dump(mode="json", by_alias=True)}} for one in found.conversations]
 
@@ -78,6 +78,22 @@ def judge_of(agent_model: str | None) -> str | None:
     provider, _, name = (agent_model or "").partition(":")
     providers = {"openai": "openai", "anthropic": "anthropic", "databricks": "endpoints"}
     return f"{providers[provider]}:/{name}" if provider in providers else None
+
+
+def _judging(judge: str) -> Any:
+    """The score of a model that judges answers, once it has judged one: what else it fails with comes late, and long.
+
+    Raises:
+        Refused: it does not answer.
+    """
+    import mlflow
+
+    scorer = mlflow.genai.scorers.Guidelines(name="judge", guidelines=TRUTHFUL, model=judge)
+    try:
+        scorer(inputs={"request": "Hello"}, outputs="Hello!")
+    except mlflow.MlflowException as error:
+        raise Refused("judge", f"The judge {judge} does not answer: {error.message}") from error
+    return scorer
 
 
 def _simulated(goals: tuple[Goal, ...], ask: Ask, judge: str) -> Iterator[Verdict]:

@@ -17,6 +17,8 @@ from stateful_agent.evaluation.checks import (
 from stateful_agent.evaluation.conversations import Conversation
 
 FIRST = {"input": "I'm headed to Oslo!", "as": "oslo"}
+REFUSED = {"refused": "x"}
+ELSEWHERE = {"lacks": "Oslo", "thread": "b"}
 GOOD = {"answer": "Noted.", "error": None, "seconds": 0.1}
 
 
@@ -32,18 +34,18 @@ def checked(check: Any, turn: dict[str, Any], played: dict[str, Any]) -> Finding
     [
         (every_turn_is_answered, {}, {}, ""),
         (every_turn_is_answered, {}, {"answer": " "}, "turn 2: empty"),
-        (every_turn_is_answered, {}, {"error": "thread_busy", "message": "Wait."}, "turn 2: thread_busy Wait."),
-        (every_turn_is_answered, {"refused": "x"}, {"error": "x", "answer": ""}, ""),
+        (every_turn_is_answered, {}, {"error": "busy", "message": "Wait."}, "turn 2: busy Wait."),
+        (every_turn_is_answered, REFUSED, {"error": "x", "answer": ""}, ""),
         (memory_within_thread, {"contains": "Oslo"}, {"answer": "To OSLO."}, ""),
-        (memory_within_thread, {"contains": ["a", "b"]}, {"answer": "c"}, "turn 2 does not say a; turn 2 does not say b"),
-        (no_memory_across_threads, {"lacks": "Oslo", "thread": "b"}, {"answer": "Who knows."}, ""),
-        (no_memory_across_threads, {"lacks": "Oslo", "thread": "b"}, {"answer": "Oslo."}, "turn 2 says Oslo"),
+        (memory_within_thread, {"contains": ["a", "b"]}, {"answer": "a c"}, "turn 2 does not say b"),
+        (no_memory_across_threads, ELSEWHERE, {"answer": "Who knows."}, ""),
+        (no_memory_across_threads, ELSEWHERE, {"answer": "Oslo."}, "turn 2 says Oslo"),
         (forks_do_not_leak, {"from": "oslo", "lacks": "Rome"}, {"answer": "Oslo."}, ""),
         (forks_do_not_leak, {"from": "oslo", "lacks": "Rome"}, {"answer": "Rome."}, "turn 2 says Rome"),
-        (refusals_lose_nothing, {"refused": "x"}, {"error": "x", "kept": True}, ""),
-        (refusals_lose_nothing, {"refused": "x"}, {"error": "x", "kept": False}, "turn 2: the thread is not where it was"),
-        (refusals_lose_nothing, {"refused": "x"}, {"error": "y", "kept": True}, "turn 2: y instead of x"),
-        (refusals_lose_nothing, {"refused": "x"}, {"kept": True}, "turn 2: an answer instead of x"),
+        (refusals_lose_nothing, REFUSED, {"error": "x", "kept": True}, ""),
+        (refusals_lose_nothing, REFUSED, {"error": "x", "kept": False}, "turn 2: the thread is not where it was"),
+        (refusals_lose_nothing, REFUSED, {"error": "y", "kept": True}, "turn 2: y instead of x"),
+        (refusals_lose_nothing, REFUSED, {"kept": True}, "turn 2: an answer instead of x"),
     ],
 )  # fmt: skip
 def test_a_check(check: Any, turn: dict[str, Any], played: dict[str, Any], why: str) -> None:

@@ -105,7 +105,7 @@ def test_an_agent_that_is_slow(make_agent: Any) -> None:
 
 
 def test_a_server_that_is_away() -> None:
-    with pytest.raises(Refused, match="http://127.0.0.1:9 cannot be reached"):
+    with pytest.raises(Refused, match=r"http://127\.0\.0\.1:9 cannot be reached"):
         evaluate(CONVERSATIONS, over_http("http://127.0.0.1:9"), 60, None)
 
 
@@ -121,6 +121,12 @@ def test_a_judge_and_users_with_goals(
     assert any("a city by the sea" in prompt for prompt in judge.prompts)
     assert any("Noted: you are going to Lisbon." in prompt for prompt in judge.prompts)
     assert rows() == 0
+
+
+def test_a_judge_that_cannot_be_asked(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(Refused, match=r"The judge openai:/gpt-5 does not answer: OPENAI_API_KEY"):
+        evaluate(CONVERSATIONS, in_process(agent), 60, "openai:/gpt-5")
 
 
 @pytest.mark.parametrize(
