@@ -7,6 +7,7 @@ it is needed.
 import asyncio
 import logging
 import os
+import re
 import socket
 import time
 import uuid
@@ -22,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from stateful_agent.database import lakebase, migrations
 from stateful_agent.database.embedded import EmbeddedPostgres
 from stateful_agent.database.url import in_schema, read_url
-from stateful_agent.errors import StorageUnavailable
+from stateful_agent.errors import Misconfigured, StorageUnavailable
 from stateful_agent.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,15 @@ Pool = AsyncConnectionPool[Connection]
 
 # Without prepared statements it also works behind a proxy that pools transactions.
 CONNECTION: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
+
+REFUSALS = {
+    r'database ".*" does not exist': "There is no database by the name that DATABASE_URL has.",
+    r'authentication failed|role ".*" does not exist|no password supplied': (
+        "The database refuses the role or the password of DATABASE_URL."
+    ),
+    r"no pg_hba\.conf entry": "The database lets this role in from other machines only, or with TLS (sslmode=require).",
+}
+"""What a database says when it will not let us in, and what that means. A refusal has no code of its own."""
 
 
 class Database:
@@ -140,7 +150,10 @@ class Database:
         if location := lakebase.location_of(self._settings):
             return await lakebase.lakebase_pool(location, schema=self._settings.database_schema, **options)
         kwargs = CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))}
-        return AsyncConnectionPool(await self._url(), kwargs=kwargs, open=False, **options)
+        url = await self._url()
+        if self._settings.database_url:
+            await _check_entry(url, kwargs)
+        return AsyncConnectionPool(url, kwargs=kwargs, open=False, **options)
 
     async def _url(self) -> str:
         """Where to connect. Starts the embedded server if there is no other."""
@@ -213,6 +226,23 @@ async def unavailable_as_503() -> AsyncIterator[None]:
     except (psycopg.OperationalError, PoolTimeout) as error:
         logger.warning("The database cannot be reached: %s", error)
         raise StorageUnavailable() from error
+
+
+async def _check_entry(url: str, kwargs: dict[str, Any]) -> None:
+    """See that a database does not refuse us: a pool that opens would try until its time is up, and only log why.
+
+    One that cannot be reached may be soon: that is left to the pool.
+
+    Raises:
+        Misconfigured: it will not let us in, however often we try.
+    """
+    try:
+        await (await psycopg.AsyncConnection.connect(url, **kwargs)).close()
+    except psycopg.OperationalError as error:
+        for words, reason in REFUSALS.items():
+            if re.search(words, str(error)):
+                logger.warning("The database lets nobody in: %s", error)
+                raise Misconfigured(f"{reason} Trying again does not help.") from error
 
 
 async def _is_alone(pool: Pool) -> bool:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from conftest import say, text_of
 from databases import left_running
+from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from stateful_agent.checkpoints.tables import database_for
@@ -101,6 +102,30 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
 
     asyncio.run(use())
     assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dbname": "none"}, "There is no database by the name that DATABASE_URL has. Trying again does not help."),
+        ({"user": "nobody"}, "The database refuses the role or the password of DATABASE_URL."),
+    ],
+)
+def test_a_database_that_will_not_let_us_in_says_so_at_once(database: str, change: Any, reason: str) -> None:
+    database_ = database_for(Settings(database_url=SecretStr(make_conninfo(database, **change))))
+    began = time.monotonic()
+    with pytest.raises(Misconfigured, match=reason):
+        asyncio.run(database_.pool())
+    assert time.monotonic() - began < 5
+
+
+def test_the_embedded_server_says_why_it_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
+    (tmp_path / "data" / "postgres" / "file").touch()
+    database_ = database_for(Settings(agent_data_dir=tmp_path / "data"))
+    with pytest.raises(Misconfigured, match=r"data: initdb: error: directory .* exists but is not empty") as refused:
+        asyncio.run(database_.pool())
+    assert "\n" not in str(refused.value)
 
 
 def test_the_embedded_server_says_where_it_cannot_write(tmp_path: Path) -> None:
