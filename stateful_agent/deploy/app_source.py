@@ -11,7 +11,7 @@ import yaml
 from stateful_agent.deploy.configuration import Configuration, configuration
 from stateful_agent.deploy.failure import Failure
 from stateful_agent.deploy.project import copy_code
-from stateful_agent.deploy.requirements import requirements_of
+from stateful_agent.deploy.requirements import constraints_of, requirements_of
 from stateful_agent.deploy.resources import endpoints_of
 from stateful_agent.settings import Settings
 
@@ -141,6 +141,9 @@ def write_app(app: DatabricksApp, resources: "list[AppResource]", folder: Path) 
     for note in notes:
         print(note, flush=True)
     copy_code(app.agent_file.resolve(), folder)
+    if constrained := constraints_of(lines):
+        (folder / "constraints.txt").write_text("\n".join(constrained) + "\n")
+        lines.append("-c constraints.txt")
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
     (folder / "app.yaml").write_text(app_yaml(app))
     (folder / "databricks.yml").write_text(bundle(app, resources))

@@ -10,7 +10,7 @@ from typing import Any
 
 from stateful_agent.deploy.failure import Failure, one_line
 from stateful_agent.deploy.project import code_files, copy_code
-from stateful_agent.deploy.requirements import requirements_of
+from stateful_agent.deploy.requirements import constraints_of, requirements_of
 from stateful_agent.deploy.resources import resources
 from stateful_agent.settings import Settings
 
@@ -39,8 +39,12 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
     for note in notes:
         print(note, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        code = Path(folder).resolve()
+        code, constraints = Path(folder).resolve() / "code", Path(folder) / "constraints.txt"
+        code.mkdir()
         copy_code(agent_file, code)
+        if constrained := constraints_of(lines):
+            constraints.write_text("\n".join(constrained))
+            lines.append(f"-c {constraints}")
         with _imported_from(code), _no_model_asked():
             try:
                 info = mlflow.pyfunc.log_model(

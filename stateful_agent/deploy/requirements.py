@@ -5,12 +5,13 @@
 
 import re
 from collections.abc import Collection, Iterator
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions, version
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from stateful_agent.deploy.check_program import closure, parsed
 from stateful_agent.deploy.failure import Failure
 from stateful_agent.settings import Settings
 
@@ -67,6 +68,41 @@ def model_requirements(file: Path | None, extras: Collection[str] = ()) -> tuple
     named = {canonicalize_name(found.name) for line in lines if (found := _parsed(line))}
     own = [one for name, one in _own(extras).items() if name not in named]
     return [*lines, *(f"{_with_extras(one)}=={version(one.name)}" for one in own)], notes
+
+
+def constraints_of(lines: list[str]) -> list[str]:
+    """The versions that are installed here of all that requirements bring along, one a line.
+
+    With them, an installer has nothing to choose: what is installed elsewhere is what runs here, and pip does not try
+    one version after the other for minutes. There are none if the requirements have constraints of their own, or name
+    what is not installed here so.
+    """
+    if any(line.startswith("-c ") for line in lines):
+        return []
+    named = {}
+    for line in lines:
+        if line.startswith("-"):
+            continue
+        requirement = parsed(line)
+        if requirement is None or (requirement.marker and not requirement.marker.evaluate()):
+            continue
+        named[canonicalize_name(requirement.name)] = requirement
+    brought = closure(lines)
+    if brought is None or not all(_is_installed_so(requirement) for requirement in named.values()):
+        return []
+    installed: dict[str, Distribution] = {canonicalize_name(one.name): one for one in distributions() if one.name}
+    return [
+        f"{name}=={installed[name].version}"
+        for name in sorted(brought & installed.keys() - named.keys())
+        if "+" not in installed[name].version and installed[name].read_text("direct_url.json") is None
+    ]
+
+
+def _is_installed_so(requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
 
 
 def _own(extras: set[str]) -> dict[str, Requirement]:
