@@ -115,10 +115,10 @@ class DatabricksApps:
             if self.build_fails:
                 deployment["status"] = {"state": "FAILED", "message": "Error installing packages"}
                 return told
+            self.urls[app["name"]] = self.start(*self._source(app, deployment["source_code_path"]))
             deployment["status"] = {"state": "SUCCEEDED", "message": "App started successfully"}
             app["active_deployment"] = deployment
             app["app_status"] = {"state": "CRASHED", "message": "exit code 1"} if self.crashes else {"state": "RUNNING"}
-            self.urls[app["name"]] = self.start(*self._source(app, deployment["source_code_path"]))
         return told
 
     def _source(self, app: dict[str, Any], path: str) -> tuple[Files, list[str], dict[str, str]]:

@@ -16,6 +16,7 @@ from workspace import DATABASE, USER, Workspace
 
 from stateful_agent.cli import main
 from stateful_agent.deploy import progress
+from stateful_agent.deploy.check_servers import last_line
 
 AGENT = ("--agent", str(ROOT / "agent.py"))
 DATABASE_SECRET = ("--secret", "DATABASE_URL=agent/database")
@@ -232,6 +233,11 @@ def test_one_that_crashes(apps: DatabricksApps, deploy: Any) -> None:
     apps.crashes = True
     with pytest.raises(SystemExit, match="apps/trips is not served: app crashed: exit code 1"):
         deploy(*DATABASE_SECRET)
+
+
+def test_the_reason_is_what_the_app_said_and_not_that_it_ended(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("Loading ...\nNo module named x.\nERROR: Child process [7] failed to start.\n\n")
+    assert last_line(tmp_path / "log") == "No module named x."
 
 
 def test_an_app_that_runs_something_else(apps: DatabricksApps, deploy: Any, run: Any) -> None:
