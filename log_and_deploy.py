@@ -1,6 +1,7 @@
 """The way of the agent of this folder to an endpoint. Yours to read and change.
 
-`python log_and_deploy.py all catalog.schema.model` goes all the way; each step is also a command of its own.
+`python log_and_deploy.py all catalog.schema.model` goes all the way; each step is also a command of its own. An app is
+not a registered model, so the way to one is shorter: `deploy --app NAME`.
 """
 
 import os

@@ -168,8 +168,11 @@ def delete_app(name: str) -> str:
     """
     client = workspace()
     with refusals(f"deleting the app {name}"):
-        if existing_app(client, name) is None:
+        app = existing_app(client, name)
+        if app is None:
             return f"{PREFIX}{name} is not served."
+        if app.active_deployment is None and app.description != DESCRIPTION:
+            raise Failure(f"The app {name} was not made by deploy --app: delete it in the workspace.")
         client.apps.delete(name)
         _delete_source(client, source_path(name))
     return f"{PREFIX}{name} is not served any more. Its conversations are still in the database."

@@ -39,7 +39,7 @@ class Conversation(BaseModel):
         known: set[str | None] = {None}
         for turn in self.turns:
             if turn.from_ not in known:
-                raise ValueError(f"no turn before this one is named {turn.from_} (as: {turn.from_})")
+                raise ValueError(f"no turn before this one is named {turn.from_}")
             known.add(turn.as_)
         return self
 
@@ -60,6 +60,13 @@ class Conversations(BaseModel):
 
     conversations: tuple[Conversation, ...] = Field(min_length=1)
     goals: tuple[Goal, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [conversation.name for conversation in self.conversations]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two conversations are named {twice[0]}")
+        return self
 
 
 def read_conversations(file: Path) -> Conversations:

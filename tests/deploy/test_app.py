@@ -247,6 +247,9 @@ def test_an_app_that_runs_something_else(apps: DatabricksApps, deploy: Any, run:
         deploy(*DATABASE_SECRET)
     with pytest.raises(SystemExit, match=r"The app trips runs /Workspace/Users/her/game"):
         run("undeploy", "apps/trips")
+    apps.apps["trips"] |= {"active_deployment": None, "description": "A game"}
+    with pytest.raises(SystemExit, match=r"The app trips was not made by deploy --app"):
+        run("undeploy", "apps/trips")
     assert "trips" in apps.apps
 
 

@@ -172,6 +172,10 @@ def test_the_commands_status(evaluated: str, tmp_path: Path, capsys: pytest.Capt
         ("conversations: []", "conversations: Tuple should have at least 1 item"),
         ("conversations: [{name: a, turns: [{say: x}]}]", "conversations.0.turns.0.input: Field required"),
         ("conversations: [{name: a, turns: [{input: x, from: b}]}]", "no turn before this one is named b"),
+        (
+            "conversations: [{name: a, turns: [{input: x}]}, {name: a, turns: [{input: y}]}]",
+            "two conversations are named a",
+        ),
         ("conversations: [", "is not YAML"),
     ],
 )
