@@ -35,6 +35,8 @@ class Workspace:
         self.app_key = f"dapi{secrets.token_hex(16)}"
         """What an app identifies itself with."""
 
+        self.app_token: str | None = None
+        self.minting = threading.Lock()
         self.postgres_host = "127.0.0.1"
         self.tokens: list[str] = []
         self.failing: dict[str, int] = {}  # the status to answer with, by the part of the API
@@ -60,12 +62,20 @@ class Workspace:
         return {self.key: USER, self.app_key: APP_USER}
 
     def mint(self, user: str = USER) -> str:
-        """A token in the form of a JWT, as long as they are."""
-        parts = ({"alg": "RS256", "typ": "JWT"}, {"sub": user, "scope": "database", "aud": "0" * 300})
-        encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
-        self.tokens.append(".".join([*encoded, secrets.token_urlsafe(256)]))
-        self.set_password(self.tokens[-1], user)
-        return self.tokens[-1]
+        """A token in the form of a JWT, as long as they are.
+
+        A role of Postgres has one password: the processes of an app, which ask at once, get the same.
+        """
+        with self.minting:
+            if user == APP_USER and self.app_token:
+                return self.app_token
+            parts = ({"alg": "RS256", "typ": "JWT"}, {"sub": user, "scope": "database", "aud": "0" * 300})
+            encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
+            self.tokens.append(".".join([*encoded, secrets.token_urlsafe(256)]))
+            self.set_password(self.tokens[-1], user)
+            if user == APP_USER:
+                self.app_token = self.tokens[-1]
+            return self.tokens[-1]
 
     def expire(self) -> None:
         """Let no token be good any more."""
