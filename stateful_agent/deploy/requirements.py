@@ -94,7 +94,7 @@ def constraints_of(lines: list[str]) -> list[str]:
     return [
         f"{name}=={installed[name].version}"
         for name in sorted(brought & installed.keys() - named.keys())
-        if "+" not in installed[name].version and installed[name].read_text("direct_url.json") is None
+        if "+" not in installed[name].version  # one that was built for this machine
     ]
 
 

@@ -57,7 +57,8 @@ def test_a_conversation_without_what_a_check_is_for(check: Any) -> None:
     assert checked(check, {}, {}) is None
 
 
-def test_a_fork_is_no_other_thread() -> None:
+def test_the_same_thread_and_a_fork_are_no_other_thread() -> None:
+    assert checked(no_memory_across_threads, {"lacks": "Oslo"}, {}) is None
     fork = {"from": "oslo", "lacks": "Oslo", "contains": "Oslo"}
     assert checked(no_memory_across_threads, fork, {}) is None
     assert checked(memory_within_thread, fork, {}) is None
