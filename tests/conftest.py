@@ -283,6 +283,18 @@ def eventually(is_so: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command `stateful-agent`, and returns what it has shown."""
+    from stateful_agent.cli import main
+
+    def run(*arguments: str) -> str:
+        main(list(arguments))
+        return capsys.readouterr().out
+
+    return run
+
+
 def say(agent: Any, text: str, **custom_inputs: Any) -> dict[str, Any]:
     """One turn. Returns the response as JSON."""
     request = {"input": [{"role": "user", "content": text}], "custom_inputs": custom_inputs}

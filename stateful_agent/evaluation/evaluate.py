@@ -55,7 +55,6 @@ def evaluate(found: Conversations, ask: Ask, seconds: float, judge: str | None) 
     scorers = [*map(_scorer, CHECKS), _latency(seconds)]
     if judge:
         scorers.append(_judging(judge))
-    conversations = {one.name: one for one in found.conversations}
     data = [{"inputs": {"conversation": one.model_dump(mode="json", by_alias=True)}} for one in found.conversations]
 
     @mlflow.trace(name="conversation")
@@ -66,7 +65,7 @@ def evaluate(found: Conversations, ask: Ask, seconds: float, judge: str | None) 
     with _no_trial(), mlflow.start_run(run_name="evaluate") as run:
         rows = _evaluated(data, scorers, converse)
         verdicts = list(_verdicts(rows, lambda row: row["request"]["conversation"]["name"]))
-        lost = conversations.keys() - {verdict.conversation for verdict in verdicts}
+        lost = {one.name for one in found.conversations} - {verdict.conversation for verdict in verdicts}
         verdicts += [Verdict(name, "played", False, "it could not be played", is_check=True) for name in sorted(lost)]
         if judge and found.goals:
             verdicts += _simulated(found.goals, ask, judge)

@@ -14,7 +14,6 @@ from databricks.bundles.apps import App
 from databricks_apps import APP_USER, DatabricksApps
 from workspace import DATABASE, USER, Workspace
 
-from stateful_agent.cli import main
 from stateful_agent.deploy import progress
 from stateful_agent.deploy.check_servers import last_line
 
@@ -47,17 +46,6 @@ def apps(workspace: Workspace, url: str, started: Started, monkeypatch: pytest.M
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", workspace.key)
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
     return workspace.apps
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs the command, and returns what it has shown."""
-
-    def run(*arguments: str) -> str:
-        main(list(arguments))
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from serving_endpoints import ServingEndpoints
 from workspace import Workspace
 
-from stateful_agent.cli import main
 from stateful_agent.deploy import progress
 
 MODEL = "main.agents.trips"
@@ -27,17 +26,6 @@ def serving(workspace: Workspace, url: str, logged_model: str, monkeypatch: pyte
     workspace.serving = ServingEndpoints(lambda entity: url)
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
     return workspace.serving
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command, and returns what it has shown."""
-
-    def run(*arguments: str) -> str:
-        main(list(arguments))
-        return capsys.readouterr().out
-
-    return run
 
 
 def deploy(run: Any, *options: str) -> str:
