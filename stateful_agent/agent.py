@@ -8,6 +8,7 @@ import atexit
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import mlflow
@@ -34,11 +35,13 @@ from stateful_agent.graph.answers import noted_of
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.graph.schemas import context_of, input_values, output_keys, tool_names
 from stateful_agent.graph.streaming import step_path, written_in
+from stateful_agent.heavy_work import compute
 from stateful_agent.identity import User, identify
 from stateful_agent.memory.embeddings import TextEmbeddings
 from stateful_agent.memory.operations import Memories
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.json_values import as_json
+from stateful_agent.responses.limits import check_length
 from stateful_agent.responses.request import ResponsesRequest, read_request
 from stateful_agent.responses.response import empty_response, response_to
 from stateful_agent.responses.thread_ref import ThreadRef
@@ -166,7 +169,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
             for event in events.complete(outputs, int(time.time())):
                 yield event
             return
-        turn = accept(request, attempt.new_thread_id(), max_input_bytes=self.settings.max_input_bytes)
+        limits = {"max_bytes": self.settings.max_input_bytes, "max_items": self.settings.max_input_items}
+        turn = await compute(partial(accept, request, attempt.new_thread_id(), **limits), request.input)
         if turn.thread:
             source = self._turn(turn, turn.thread, user, attempt, events)
         else:
@@ -195,7 +199,10 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 former = former_ids(base) if base else {}
                 refused = base is not None and is_refused(base)
                 own = tool_names(graph)
-                plan = plan_turn(turn, checkpoint_id, base, due, waiting, former, own, is_refused=refused)
+                held = messages_at(base) if base else []
+                planning = partial(plan_turn, turn, checkpoint_id, base, due, waiting, former, own, is_refused=refused)
+                plan = await compute(planning, turn.messages, held)
+                check_length(len(held) + len(plan.messages or ()), self.settings.max_thread_messages)
                 noted = {"response_id": events.id}  # beside each checkpoint of the turn
                 config, graph_input = await self._start(plan, graph, saver, noted)
                 attempt.begin()

@@ -69,6 +69,12 @@ class InputTooLarge(InvalidRequest):
     code = "input_too_large"
 
 
+class ThreadTooLong(InvalidRequest):
+    """The conversation would have more than MAX_THREAD_MESSAGES: compact it, or go on from an earlier checkpoint."""
+
+    code = "thread_too_long"
+
+
 class ThreadNotFound(AgentError):
     """There is no such thread: check thread_id, or leave it out to begin a new one."""
 

@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""
 
+    max_input_items: int = Field(default=5_000, ge=1)
+    """Items in the input of a request at most."""
+
+    max_thread_messages: int = Field(default=10_000, ge=1)
+    """Messages of a conversation at most, on each branch: a turn goes through all of them."""
+
     @model_validator(mode="after")
     def _check_embeddings(self) -> Self:
         if (self.embedding_model is None) != (self.embedding_dimensions is None):

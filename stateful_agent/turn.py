@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from stateful_agent.errors import InvalidRequest, NothingToResume
 from stateful_agent.responses.functions import as_bound
 from stateful_agent.responses.interrupts import Approval, answers_to, approvals_in, is_breakpoint
-from stateful_agent.responses.limits import check_size, check_storable
+from stateful_agent.responses.limits import check_count, check_size, check_storable
 from stateful_agent.responses.messages import (
     check_pairs,
     leading_instructions,
@@ -84,7 +84,7 @@ class Turn:
         return not (self.messages or self.references or self.state or self.is_answer)
 
 
-def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: int) -> Turn:
+def accept(request: ResponsesRequest, new_thread_id: str, *, max_bytes: int, max_items: int) -> Turn:
     """Read a request.
 
     The thread is that of `custom_inputs.thread_id`, `metadata.thread_id` or `conversation`, else
@@ -94,10 +94,11 @@ def accept(request: ResponsesRequest, new_thread_id: str, *, max_input_bytes: in
     Raises:
         InvalidRequest: an id that storage cannot hold, ids that contradict each other, a checkpoint without its
             thread, or an item that no conversation can hold.
-        InputTooLarge: more than `max_input_bytes`.
+        InputTooLarge: more than `max_bytes`, or more than `max_items`.
     """
     items = request.input
-    check_size([items, request.instructions], max_input_bytes)
+    check_count(items, max_items)
+    check_size([items, request.instructions], max_bytes)
     has_references = any(_is_reference(item) for item in items)
     custom = request.custom_inputs or {}
     approvals, resumes = approvals_in(items), "resume" in custom

@@ -16,11 +16,11 @@ from stateful_agent.server.app import create_app
 
 
 @contextmanager
-def served(agent: Any) -> Iterator[str]:
-    """The URL of a server around the agent."""
+def served(agent: Any, **options: Any) -> Iterator[str]:
+    """The URL of a server around the agent; `options` are uvicorn's."""
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(create_app(agent), port=port, log_level="warning", timeout_graceful_shutdown=1)
+        uvicorn.Config(create_app(agent), port=port, log_level="warning", timeout_graceful_shutdown=1, **options)
     )
     thread = threading.Thread(target=server.run)
     thread.start()

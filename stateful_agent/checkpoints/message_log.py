@@ -17,6 +17,7 @@ from langchain_core.messages import BaseMessage
 
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.serializer import Serializer
+from stateful_agent.heavy_work import unhurried
 
 Ranges = list[list[int]]
 """The first and the last number of each range."""
@@ -88,19 +89,19 @@ class MessageLog:
             _extend(ranges, number)
         return {"known_of": self._created_at, "known": _as_text(ranges)}
 
-    def learn(self, created_at: datetime | None, unknown: Iterable[tuple[bytes, bytes, bytes]] | None) -> None:
+    async def learn(self, created_at: datetime | None, unknown: Iterable[tuple[bytes, bytes, bytes]] | None) -> None:
         """Take in the messages that were read, of the thread that was created then."""
         if created_at != self._created_at:
             self._created_at, self._messages = created_at, {}
         new: dict[int, BaseMessage] = {}
         size = 0
-        for number, kind, blob in unknown or ():
+        async for number, kind, blob in unhurried(unknown or ()):
             new[int(number)] = self._serializer.for_message(int(number)).loads_typed((kind.decode(), blob))
             size += len(blob)
         self._messages |= new
         self._cache.note(self.thread_id, created_at, new, size)
 
-    def load(self, key: ChannelKey, blob: bytes) -> list[BaseMessage]:
+    async def load(self, key: ChannelKey, blob: bytes) -> list[BaseMessage]:
         """The list of messages that is stored so. Whoever changes one of them changes no other turn's.
 
         Raises:
@@ -108,13 +109,14 @@ class MessageLog:
         """
         try:
             ranges = json.loads(f"[{unsealed(self._serializer.cipher, blob)[1:-1]}]")
-            messages = [_copy_message(self._messages[n]) for first, last in ranges for n in range(first, last + 1)]
+            numbers = (number for first, last in ranges for number in range(first, last + 1))
+            messages = [_copy_message(self._messages[number]) async for number in unhurried(numbers)]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._serializer.cipher.unreadable() from None
         self._lists[key] = (messages, ranges)
         return list(messages)
 
-    def dump(self, key: ChannelKey, messages: list[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
+    async def dump(self, key: ChannelKey, messages: list[BaseMessage]) -> tuple[bytes, dict[int, tuple[str, bytes]]]:
         """A list of messages as it is stored, and those in it that are new to the thread: by number, serialized."""
         new: dict[int, tuple[str, bytes]] = {}
         before, ranges = self._lists.get(key, ([], []))
@@ -124,7 +126,7 @@ class MessageLog:
             held = self._held() if len(self._lists) > 1 else {}
         else:
             kept, ranges, held = 0, [], self._held()
-        for message in messages[kept:]:
+        async for message in unhurried(messages[kept:]):
             number, same = held.get(message.id, (0, None))
             is_same = same is message and message.id not in self._maybe_changed
             if not is_same and not (number and self._messages[number] == message):
@@ -137,9 +139,9 @@ class MessageLog:
 
     def check_for_changes(self, value: Any) -> None:
         """A step has written this: a message in it that a list has already may have been changed in place."""
-        for message in value if isinstance(value, list) else [value]:
-            if any(message is listed for messages, _ in self._lists.values() for listed in messages):
-                self._maybe_changed.add(message.id)
+        written = {id(message): message for message in (value if isinstance(value, list) else [value])}
+        for messages, _ in self._lists.values():
+            self._maybe_changed.update(message.id for message in messages if id(message) in written)
 
     def _held(self) -> dict[str | None, tuple[int, BaseMessage]]:
         """The messages of all lists by their ids, with their numbers."""

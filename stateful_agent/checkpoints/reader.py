@@ -35,8 +35,8 @@ class CheckpointReader(AsyncPostgresSaver):
             found = await fetch(self._pool, functions()["agent_read"].call, values | messages.known())
         if not found:
             return None
-        messages.learn(found[0]["thread_created_at"], found[0]["unknown"])
-        return self._tuple(found[0])
+        await messages.learn(found[0]["thread_created_at"], found[0]["unknown"])
+        return await self._tuple(found[0])
 
     def _open(self, thread_id: str) -> MessageLog:
         """The message log of the thread, which is the only one of this saver's from here on."""
@@ -53,18 +53,18 @@ class CheckpointReader(AsyncPostgresSaver):
         except psycopg.DataError:
             raise self.serde.cipher.unreadable() from None
 
-    def _values(self, row: dict[str, Any]) -> dict[str, Any]:
+    async def _values(self, row: dict[str, Any]) -> dict[str, Any]:
         namespace, blobs = row["checkpoint_ns"], row["channel_values"] or ()
         lists = {channel.decode(): blob for channel, kind, blob in blobs if kind == MESSAGE_LIST.encode()}
         others = [blob for blob in blobs if blob[0].decode() not in lists]
-        loaded = {channel: self._messages.load((namespace, channel), blob) for channel, blob in lists.items()}
+        loaded = {channel: await self._messages.load((namespace, channel), blob) for channel, blob in lists.items()}
         return load_values(self, others) | loaded
 
-    def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
+    async def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
         checkpoint = row["checkpoint"]
         if any(value is not None for value in checkpoint["channel_values"].values()):
             self.serde.cipher.check_plain()
-        checkpoint["channel_values"] = checkpoint["channel_values"] | self._values(row)
+        checkpoint["channel_values"] = checkpoint["channel_values"] | await self._values(row)
         thread_id, namespace, parent = row["thread_id"], row["checkpoint_ns"], row["parent_checkpoint_id"]
         return CheckpointTuple(
             config_at(thread_id, row["checkpoint_id"], namespace),

@@ -4,6 +4,7 @@ A turn takes its thread and reads the checkpoint that it continues from in one s
 `BatchWriter`.
 """
 
+import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -79,6 +80,8 @@ class TurnSaver(CheckpointReader):
         self._head = ""
         self._holder = uuid.uuid4()
         self._writer: BatchWriter  # comes with the thread
+        self._adding = asyncio.Lock()
+        """Held while a checkpoint is handed over, which takes moments if it holds much."""
         self._asked: set[str] = set()
         """The tasks that had asked something where the turn began."""
         self._written: set[str] = set()
@@ -141,7 +144,8 @@ class TurnSaver(CheckpointReader):
     async def flush(self) -> None:
         """Wait until all that was handed over is on disk. Raises what `BatchWriter.flush` does."""
         if self._leases.holds(self._holder):
-            await self._writer.flush()
+            async with self._adding:
+                await self._writer.flush()
 
     async def _take(
         self, thread_id: str, checkpoint_id: str | None, user: User, attempt: Attempt, may_begin: bool
@@ -158,20 +162,21 @@ class TurnSaver(CheckpointReader):
             raise ThreadNotFound(param="thread_id")
         messages.last = row["messages"]
         self._writer = BatchWriter(self._pool, self._holder, row["created_at"], messages)
-        messages.learn(row["created_at"], row["unknown"])
+        await messages.learn(row["created_at"], row["unknown"])
         if row["head"]:
             self._head = row["head"]
             advance_clock(self._head)
-        return self._loaded(thread_id, self._tuple(row) if row["checkpoint_id"] else None)
+        return self._loaded(thread_id, await self._tuple(row) if row["checkpoint_id"] else None)
 
     async def _release(self) -> None:
         if self._leases.holds(self._holder):
             self._leases.drop(self._holder)
-            await self._writer.flush(releases=True)
+            async with self._adding:
+                await self._writer.flush(releases=True)
 
     # -- Copies ----------------------------------------------------------------------------------------------------
 
-    def copy(
+    async def copy(
         self, config: RunnableConfig, original: CheckpointTuple, checkpoint_id: str, metadata: dict[str, Any]
     ) -> RunnableConfig:
         """Add a copy of a checkpoint, which the turn goes on from, under another id or in another namespace.
@@ -185,7 +190,7 @@ class TurnSaver(CheckpointReader):
         versions = checkpoint["channel_versions"] if is_elsewhere else {}
         noted = cast(CheckpointMetadata, dict(original.metadata) | metadata)
         at = config_at(self.thread_id, checkpoint_id, namespace)
-        self._add_checkpoint(config, copy_checkpoint(checkpoint), noted, versions)
+        await self._add_checkpoint(config, copy_checkpoint(checkpoint), noted, versions)
         parent = config if config["configurable"].get("checkpoint_id") else None
         self._copies[namespace] = CheckpointTuple(at, copy_checkpoint(checkpoint), noted, parent, [])
         return at
@@ -198,12 +203,12 @@ class TurnSaver(CheckpointReader):
         self._asked.update(task_id for channel, _ in writes if channel == INTERRUPT)
         self._add_writes(config, writes, task_id, "", stays=True)
 
-    def note(self, config: RunnableConfig, metadata: dict[str, Any]) -> None:
+    async def note(self, config: RunnableConfig, metadata: dict[str, Any]) -> None:
         """Note more beside a copy."""
         copied = self._copies[config["configurable"]["checkpoint_ns"]]
         noted = cast(CheckpointMetadata, dict(copied.metadata) | metadata)
         assert copied.parent_config
-        self._add_checkpoint(copied.parent_config, copy_checkpoint(copied.checkpoint), noted, {})
+        await self._add_checkpoint(copied.parent_config, copy_checkpoint(copied.checkpoint), noted, {})
 
     # -- LangGraph's interface -------------------------------------------------------------------------------------
 
@@ -260,11 +265,11 @@ class TurnSaver(CheckpointReader):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         self._copies.pop(config["configurable"]["checkpoint_ns"], None)
-        self._add_checkpoint(config, checkpoint, metadata, new_versions)
+        await self._add_checkpoint(config, checkpoint, metadata, new_versions)
         self._writer.store_soon()
         return config_at(self.thread_id, checkpoint["id"], config["configurable"]["checkpoint_ns"])
 
-    def _add_checkpoint(
+    async def _add_checkpoint(
         self,
         config: RunnableConfig,
         checkpoint: Checkpoint,
@@ -278,20 +283,20 @@ class TurnSaver(CheckpointReader):
         # What is inline where the turn began is not new, and yet is to be stored.
         others = [channel for channel, value in values.items() if isinstance(value, INLINE) and channel not in inline]
         apart: ChannelVersions = {channel: checkpoint["channel_versions"][channel] for channel in others}
-        summary: Metadata = dict(get_serializable_checkpoint_metadata(config, metadata))
-        if not namespace:  # a subgraph's checkpoints are not the thread's
-            if checkpoint["id"] <= self._head:
-                raise ClockBehind()
-            summary |= summarize(self._graph, checkpoint, summary, self.metadata)
-            self.metadata = summary
-            self.last_checkpoint_id = checkpoint["id"]
-        for channel, version in (apart | new_versions).items():
-            if channel in values and channel not in inline:
-                typed = self._dumped((namespace, channel), values[channel])
-                self._writer.batch.add_blob(namespace, channel, version, typed)
-        self._writer.batch.add_checkpoint(
-            namespace, parent, checkpoint | {"channel_values": inline}, self.serde.cipher.encrypt_metadata(summary)
-        )
+        if not namespace and checkpoint["id"] <= self._head:
+            raise ClockBehind()
+        async with self._adding:
+            for channel, version in (apart | new_versions).items():
+                if channel in values and channel not in inline:
+                    typed = await self._dumped((namespace, channel), values[channel])
+                    self._writer.batch.add_blob(namespace, channel, version, typed)
+            summary: Metadata = dict(get_serializable_checkpoint_metadata(config, metadata))
+            if not namespace:  # a subgraph's checkpoints are not the thread's
+                summary |= summarize(self._graph, checkpoint, summary, self.metadata)
+                self.metadata = summary
+                self.last_checkpoint_id = checkpoint["id"]
+            row = checkpoint | {"channel_values": inline}
+            self._writer.batch.add_checkpoint(namespace, parent, row, self.serde.cipher.encrypt_metadata(summary))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -353,12 +358,12 @@ class TurnSaver(CheckpointReader):
             return value is None
         return isinstance(value, INLINE) and survives_in_json(value)
 
-    def _dumped(self, key: ChannelKey, value: Any) -> tuple[str, bytes]:
+    async def _dumped(self, key: ChannelKey, value: Any) -> tuple[str, bytes]:
         if not is_message_list(value):
             with _named(key[1], value):
                 return self.serde.dumps_typed(value)
         with _named(key[1], value):
-            blob, new = self._messages.dump(key, value)
+            blob, new = await self._messages.dump(key, value)
         for number, typed in new.items():
             self._writer.batch.add_message(number, typed)
         return MESSAGE_LIST, blob

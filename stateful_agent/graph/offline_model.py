@@ -91,6 +91,10 @@ class OfflineModel(BaseChatModel):
             yield chunk
 
 
+MOST_MESSAGES, MOST_CHARACTERS = 400, 1000
+"""How far back it reads, and how much of each message: a server stalls while it does."""
+
+
 def reply(
     messages: Sequence[BaseMessage],
     functions: Mapping[str, dict[str, Any]],
@@ -101,6 +105,7 @@ def reply(
     """What the offline model says to `messages`, with these functions at hand: the JSON schemas of their arguments, by
     their names. `choice` is `any`, or the name of the one that it has to call. `form` is the JSON schema of the answer.
     """
+    messages = [_beginning(message) for message in messages[-MOST_MESSAGES:]]
     answer = _functions_asked_for(messages, functions, choice) or _reply(messages)
     if isinstance(answer, list):
         calls = [
@@ -115,6 +120,13 @@ def reply(
         return _with_usage(messages, AIMessage(json.dumps(_argument(form, answer))))
     introduced = any(isinstance(message, AIMessage) and message.text for message in messages)
     return _with_usage(messages, AIMessage(answer if introduced else NOTICE + answer))
+
+
+def _beginning(message: BaseMessage) -> BaseMessage:
+    """The message, or if it is long, one with the beginning of its text."""
+    if len(message.text) <= MOST_CHARACTERS:
+        return message
+    return message.model_copy(update={"content": message.text[:MOST_CHARACTERS]})
 
 
 def _with_usage(messages: Sequence[BaseMessage], message: AIMessage) -> AIMessage:

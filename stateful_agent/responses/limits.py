@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from stateful_agent.errors import InputTooLarge, InvalidRequest
+from stateful_agent.errors import InputTooLarge, InvalidRequest, ThreadTooLong
 
 
 def check_limit(value: Any) -> int:
@@ -57,6 +57,26 @@ def check_size(items: Any, max_bytes: int) -> None:
         raise InvalidRequest(f"The input is not JSON: {error}.", param="input") from error
     if size > max_bytes:
         raise InputTooLarge(f"The input has {size} bytes; {max_bytes} are allowed.", param="input")
+
+
+def check_count(items: Sequence[Any] | None, max_items: int, name: str = "input") -> None:
+    """Refuse more items than a request may have; `name` is what the error calls them.
+
+    Raises:
+        InputTooLarge: there are more.
+    """
+    if isinstance(items, list) and len(items) > max_items:
+        raise InputTooLarge(f"{name} has {len(items)} items; {max_items} are allowed (MAX_INPUT_ITEMS).", param=name)
+
+
+def check_length(messages: int, max_messages: int) -> None:
+    """Refuse that a conversation becomes longer than a turn can go through.
+
+    Raises:
+        ThreadTooLong: it has more messages.
+    """
+    if messages > max_messages:
+        raise ThreadTooLong()
 
 
 def check_storable(messages: Sequence[AnyMessage]) -> None:

@@ -31,7 +31,7 @@ def attempt_of(headers: Mapping[str, str], body: Mapping[str, Any], user: User |
     name = uuid.uuid4() if key is None else uuid.uuid5(KEYS, json.dumps([*users, key]))
     try:
         asked = {name: value for name, value in body.items() if name not in ("stream", "background")}
-        text = json.dumps(asked, sort_keys=True)
+        text = json.dumps(asked, sort_keys=True, ensure_ascii=False)
     except RecursionError as error:
         raise InvalidRequest("The request's body is nested too deeply.") from error
     return Attempt(f"resp_{name.hex}", hashlib.sha256(text.encode()).digest(), is_retry=count.strip("0").isdigit())

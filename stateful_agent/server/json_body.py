@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
-from stateful_agent.responses.strict_json import read_json
+from stateful_agent.heavy_work import compute
+from stateful_agent.responses.strict_json import MOST_VALUES, TOO_DEEP, JsonMeter, read_json
 
 
 class JsonRequest(Request):
@@ -38,28 +40,33 @@ class JsonRoute(APIRoute):
         async def read_and_handle(request: Request) -> Response:
             read = JsonRequest(request.scope, request.receive)
             read.content = await read_body(request, request.app.state.max_input_bytes)
-            read.parsed = parse(read.content)
+            read.parsed = await compute(partial(parse, read.content), read.content)
             return await handle(read)
 
         return read_and_handle
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The request's body, read no further than `max_bytes`.
+    """The request's body, read no further than `max_bytes`, nor than what can be built without holding others up.
 
     Raises:
         InputTooLarge: there is more.
-        InvalidRequest: it is not declared as JSON.
+        InvalidRequest: it is not declared as JSON, or nested too deep.
     """
     # A web page may send any other form to any address without asking the browser first.
     content_type = request.headers.get("content-type", "").split(";")[0].strip()
     if not re.fullmatch(r"application/(.*\+)?json", content_type, re.IGNORECASE):
         raise InvalidRequest("Send JSON, with the header content-type: application/json.")
-    body = bytearray()
+    body, meter = bytearray(), JsonMeter()
     async for chunk in request.stream():
         body += chunk
+        meter.feed(chunk)
         if len(body) > max_bytes:
             raise InputTooLarge(f"The request has more than the {max_bytes} bytes that are allowed.")
+        if meter.values > MOST_VALUES:
+            raise InputTooLarge(f"The request has more than the {MOST_VALUES} JSON values that are allowed.")
+        if meter.is_too_deep:
+            raise InvalidRequest(f"The request's body is not JSON: {TOO_DEEP}")
     return bytes(body)
 
 

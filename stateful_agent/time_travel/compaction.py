@@ -22,8 +22,7 @@ from stateful_agent.responses.compaction import (
     shortened,
     summary_in,
 )
-from stateful_agent.responses.limits import check_size, check_storable
-from stateful_agent.responses.messages import check_pairs, to_items, to_messages, unanswered_calls
+from stateful_agent.responses.messages import check_pairs, to_items, unanswered_calls
 from stateful_agent.responses.request import read_request
 from stateful_agent.responses.thread_ref import check_id, thread_ref_of
 from stateful_agent.responses.types import Response
@@ -65,7 +64,7 @@ class Compaction(TimeTravel):
         check_id(thread_id, "thread_id")
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
-        given = self._messages([] if new_messages is None else new_messages, "new_messages")
+        given = await self._messages([] if new_messages is None else new_messages, "new_messages")
         graph, saver = await self.store.graph_with_saver()
         response_id = f"resp_{uuid.uuid4().hex}"
         attempt = self.attempt or Attempt.unrecorded()
@@ -98,7 +97,7 @@ class Compaction(TimeTravel):
         user = identify(self.user, request.context, self.settings.trusted_identity)
         created_at = int(time.time())
         if thread is None:
-            given = self._messages(request.input, "input")
+            given = await self._messages(request.input, "input")
             summary, usage = await self._summary(given, request.instructions)
             response_id, items = f"resp_{uuid.uuid4().hex}", to_items(shortened(given, summary))
             outputs = {}
@@ -113,11 +112,9 @@ class Compaction(TimeTravel):
         output = [*users, compaction_item(f"cmp_{uuid.uuid4().hex}", last["content"][0]["text"])]
         return compaction_response(response_id, created_at, output, usage, outputs)
 
-    def _messages(self, items: list[dict[str, Any]], name: str) -> list[AnyMessage]:
+    async def _messages(self, items: list[dict[str, Any]], name: str) -> list[AnyMessage]:
         """Items as messages that have no ids yet."""
-        check_size(items, self.settings.max_input_bytes)
-        messages = to_messages(items, name)
-        check_storable(messages)
+        messages = await self._read_messages(items, name)
         check_pairs(messages)
         for message in messages:
             message.id = None

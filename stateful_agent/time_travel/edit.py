@@ -16,6 +16,7 @@ from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.waiting import is_asking
 from stateful_agent.errors import InvalidRequest, TooManySteps
 from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.heavy_work import compute
 from stateful_agent.responses.messages import check_pairs, to_items, unanswered_calls
 from stateful_agent.time_travel.fork import copy_checkpoint, keep_waiting
 from stateful_agent.time_travel.history import pending_messages
@@ -55,7 +56,7 @@ async def edit(
         if not (keeps_waiting or _is_outdated(message, messages, new_messages, remove))
     ]
     edited = apply_edit([*messages, *pending], new_messages, remove)
-    changes_messages = to_items(edited) != to_items(messages)
+    changes_messages = await compute(lambda: to_items(edited) != to_items(messages), edited)
     if not (changes_messages or values):
         raise InvalidRequest("The edit changes nothing.", param="new_messages")
     _check_pairs(edited)

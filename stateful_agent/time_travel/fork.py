@@ -96,12 +96,12 @@ class _Fork:
         before = await self._graph.aget_state(base.config)
         step = base.metadata.get("step", -1) + 1
         checkpoint_id, metadata = new_checkpoint_id(step), {"source": "fork", "step": step, **noted}
-        fork = self._saver.copy(base.config, base, checkpoint_id, metadata)
+        fork = await self._saver.copy(base.config, base, checkpoint_id, metadata)
         after = await self._graph.aget_state(fork)
         await self._copy_tasks(base, fork, before.tasks, after.tasks)
         if self.new_ids:
             former = {old: self.new_ids[new] for old, new in former_ids(base).items() if new in self.new_ids}
-            self._saver.note(fork, {FORMER_IDS: former | self.new_ids})
+            await self._saver.note(fork, {FORMER_IDS: former | self.new_ids})
 
     async def copy_tasks_to(self, edited: RunnableConfig) -> None:
         base = self._saver.base
@@ -160,7 +160,7 @@ class _Fork:
             checkpoint_id, parent = found.checkpoint["id"], config_at(self._saver.thread_id, namespace=new)
             if old == new:
                 checkpoint_id, parent = new_checkpoint_id(found.metadata.get("step", -1)), found.config
-            fork = self._saver.copy(parent, found, checkpoint_id, {})
+            fork = await self._saver.copy(parent, found, checkpoint_id, {})
             after = await self._graph.aget_state(fork)
             await self._copy_tasks(found, fork, before.tasks, after.tasks, waiting)
             return

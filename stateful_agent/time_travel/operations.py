@@ -8,9 +8,10 @@ import inspect
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from langchain_core.messages import RemoveMessage
+from langchain_core.messages import AnyMessage, RemoveMessage
 
 from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.checkpoints.store import CheckpointStore
@@ -19,8 +20,9 @@ from stateful_agent.database.pool import Database, Pool
 from stateful_agent.errors import InvalidRequest, ResponseNotFound, ThreadExists, ThreadNotFound
 from stateful_agent.event_loop import AgentLoop, blocking, on_loop
 from stateful_agent.graph.schemas import state_values
+from stateful_agent.heavy_work import compute
 from stateful_agent.identity import User, identify
-from stateful_agent.responses.limits import check_limit, check_metadata, check_size, check_storable
+from stateful_agent.responses.limits import check_count, check_limit, check_metadata, check_size, check_storable
 from stateful_agent.responses.messages import to_items, to_messages
 from stateful_agent.responses.thread_ref import check_id
 from stateful_agent.settings import Settings
@@ -123,7 +125,9 @@ class TimeTravel:
         checkpoint = await saver.load(thread_id, checkpoint_id)
         if checkpoint is None:
             raise ThreadNotFound(param="thread_id")
-        state = history.checkpoint_state(graph, checkpoint, await interrupts_at(graph, checkpoint))
+        interrupts = await interrupts_at(graph, checkpoint)
+        values = checkpoint.checkpoint["channel_values"]
+        state = await compute(partial(history.checkpoint_state, graph, checkpoint, interrupts), values)
         return state | {"subgraphs": await history.subgraph_states(graph, checkpoint)} if subgraphs else state
 
     get_checkpoint_state = blocking(aget_checkpoint_state)
@@ -159,12 +163,10 @@ class TimeTravel:
         check_id(thread_id, "thread_id")
         if checkpoint_id is not None:
             check_id(checkpoint_id, "checkpoint_id")
-        check_size(new_messages, self.settings.max_input_bytes)
+        messages = await self._read_messages(new_messages)
         removed = [] if remove_messages is None else remove_messages
         if not isinstance(removed, list) or not all(isinstance(message_id, str) for message_id in removed):
             raise InvalidRequest("remove_messages must be a list of message ids.", param="remove_messages")
-        messages = to_messages([] if new_messages is None else new_messages, "new_messages")
-        check_storable(messages)
         check_size(values, self.settings.max_input_bytes)
         is_edit = bool(messages or removed or values)
         if is_edit == (as_node == COPY):
@@ -253,9 +255,7 @@ class TimeTravel:
             ThreadExists: there is a thread of that id.
         """
         thread_id = str(uuid.uuid4()) if thread_id is None else check_id(thread_id, "thread_id")
-        check_size(new_messages, self.settings.max_input_bytes)
-        messages = to_messages([] if new_messages is None else new_messages, "new_messages")
-        check_storable(messages)
+        messages = await self._read_messages(new_messages)
         noted = {} if metadata is None else check_metadata(metadata)
         user, attempt = self._identified(), self.attempt or Attempt.unrecorded()
         graph, saver = await self.store.graph_with_saver()
@@ -379,6 +379,18 @@ class TimeTravel:
         except TypeError as error:
             raise InvalidRequest(f"{operation}: {error}.", param="operation") from error
         return await method(self, **arguments)
+
+    async def _read_messages(self, items: list[dict[str, Any]] | None, name: str = "new_messages") -> list[AnyMessage]:
+        """Items as messages; `name` is what an error calls them."""
+
+        def read() -> list[AnyMessage]:
+            check_count(items, self.settings.max_input_items, name)
+            check_size(items, self.settings.max_input_bytes)
+            messages = to_messages([] if items is None else items, name)
+            check_storable(messages)
+            return messages
+
+        return await compute(read, items)
 
     def _identified(self) -> User:
         """The user that the agent acts for."""

@@ -1,3 +1,4 @@
+import asyncio
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -212,23 +213,31 @@ def test_a_random_walk_reads_the_same_everywhere(make_agent: Make) -> None:
 
 
 def test_a_list_that_shrinks_and_changes() -> None:
+    asyncio.run(shrink_and_change())
+
+
+async def shrink_and_change() -> None:
     serializer, cache, here = Serializer(Cipher(Settings())), MessageCache(), ("", "messages")
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
     thread = MessageLog(cache, serializer, "t")
-    assert thread.dump(here, [one, two])[0] == b"{[1,2]}"
-    assert thread.dump(here, [one, two, three]) == (b"{[1,3]}", {3: serializer.dumps_typed(three)})
-    assert thread.dump(here, [two, three]) == (b"{[2,3]}", {})
-    assert thread.dump(here, [three, two]) == (b"{[3,3],[2,2]}", {})
-    assert thread.dump(here, [three, HumanMessage("TWO", id="two")])[0] == b"{[3,4]}"
-    assert [message.content for message in thread.load(here, b"{[3,4],[1,1]}")] == ["three", "TWO", "one"]
+    assert (await thread.dump(here, [one, two]))[0] == b"{[1,2]}"
+    assert await thread.dump(here, [one, two, three]) == (b"{[1,3]}", {3: serializer.dumps_typed(three)})
+    assert await thread.dump(here, [two, three]) == (b"{[2,3]}", {})
+    assert await thread.dump(here, [three, two]) == (b"{[3,3],[2,2]}", {})
+    assert (await thread.dump(here, [three, HumanMessage("TWO", id="two")]))[0] == b"{[3,4]}"
+    assert [message.content for message in await thread.load(here, b"{[3,4],[1,1]}")] == ["three", "TWO", "one"]
     with pytest.raises(Unreadable):
-        thread.load(here, b"{[1,9]}")
+        await thread.load(here, b"{[1,9]}")
 
 
 def test_lists_side_by_side_share_their_messages() -> None:
+    asyncio.run(dump_side_by_side())
+
+
+async def dump_side_by_side() -> None:
     one, two, three = (HumanMessage(text, id=text) for text in ("one", "two", "three"))
     thread = MessageLog(MessageCache(), Serializer(Cipher(Settings())), "t")
-    assert thread.dump(("", "messages"), [one, two])[0] == b"{[1,2]}"
-    assert thread.dump(("inner", "messages"), [two])[0] == b"{[2,2]}"
-    assert thread.dump(("inner", "messages"), [two, three])[0] == b"{[2,3]}"
-    assert thread.dump(("", "messages"), [one, two, three])[0] == b"{[1,3]}"
+    assert (await thread.dump(("", "messages"), [one, two]))[0] == b"{[1,2]}"
+    assert (await thread.dump(("inner", "messages"), [two]))[0] == b"{[2,2]}"
+    assert (await thread.dump(("inner", "messages"), [two, three]))[0] == b"{[2,3]}"
+    assert (await thread.dump(("", "messages"), [one, two, three]))[0] == b"{[1,3]}"
