@@ -341,7 +341,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
             for event in [*events.feed(message, ""), *events.written(message)]:
                 yield event
         if keys:
-            custom_outputs["state"] = as_json({key: state[key] for key in keys if key in state})
+            told = {key: state[key] for key in keys if key in state}
+            custom_outputs["state"] = await compute(partial(as_json, told), told)
 
     # -- Life ------------------------------------------------------------------------------------------------------
 

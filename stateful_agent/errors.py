@@ -254,6 +254,10 @@ class StorageUnavailable(AgentError):
     retry_after = 5  # seconds
 
 
+class EndNotStored(StorageUnavailable):
+    """The turn has ended, but the database cannot be reached to note it: ask for the response in a few seconds."""
+
+
 class ShuttingDown(AgentError):
     """The agent is shutting down: send the request again."""
 

@@ -8,13 +8,14 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "stateful_agent"
-BASE = {"errors", "failures", "settings", "event_loop", "identity"}
+BASE = {"errors", "failures", "settings", "event_loop", "heavy_work", "identity"}
 PURE = {"responses", "turn"}
 ALLOWED = {
     "errors": set(),
     "failures": {"errors"},
     "settings": set(),
     "event_loop": {"errors"},
+    "heavy_work": set(),
     "identity": {"errors", "responses"},
     "responses": {"errors"},
     "turn": {"errors", "responses"},

@@ -8,6 +8,8 @@ that asks, and can write no more. Time is the database's.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -45,7 +47,7 @@ class Leases:
         self.pool = pool
         self._timeout = timeout
         self._threads: dict[UUID, str] = {}
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewing: Future[None] | None = None
 
     async def take(self, values: dict[str, Any], attempt: Attempt) -> DictRow | None:
         """Take the lease on a thread when those who came before are done with it, and renew it until it is dropped.
@@ -91,7 +93,8 @@ class Leases:
                     await fetch(self.pool, LEASES["leave_queue"], values)
         self._threads[holder] = thread_id
         if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
+            assert self.pool.aside
+            self._renewing = self.pool.aside.every(HEARTBEAT_SECONDS, self._renew)
         return row
 
     def holds(self, holder: UUID) -> bool:
@@ -105,13 +108,12 @@ class Leases:
             self._renewing.cancel()
             self._renewing = None
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            if self.pool.closed:  # by an agent that was closed while a caller still held a stream of it
-                return
-            values = {"threads": list(self._threads.values()), "holders": list(self._threads), "lease": LEASE}
-            try:
-                await fetch(self.pool, LEASES["renew_leases"], values)
-            except Exception as error:  # while nobody else asks for it, a lease that has run out is still ours
-                logger.warning("Leases not renewed: %s", error)
+    async def _renew(self, open_pool: Callable[[], Awaitable[Pool]]) -> None:
+        held = dict(self._threads)  # a copy: this runs on another thread
+        if not held:
+            return
+        values = {"threads": list(held.values()), "holders": list(held), "lease": LEASE}
+        try:
+            await fetch(await open_pool(), LEASES["renew_leases"], values)
+        except Exception as error:  # while nobody else asks for it, a lease that has run out is still ours
+            logger.warning("Leases not renewed: %s", error)

@@ -22,7 +22,7 @@ class CheckpointReader(AsyncPostgresSaver):
     serde: Serializer
 
     def __init__(self, pool: Pool, cache: MessageCache, serializer: Serializer) -> None:
-        super().__init__(pool, serde=serializer)
+        super().__init__(pool.connections, serde=serializer)
         self._pool = pool
         self._cache = cache
         self._messages = MessageLog(cache, serializer, "")

@@ -13,6 +13,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -21,6 +23,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from stateful_agent.database import lakebase, migrations
+from stateful_agent.database.aside import Aside
 from stateful_agent.database.embedded import EmbeddedPostgres
 from stateful_agent.database.url import in_schema, read_url
 from stateful_agent.errors import Misconfigured, StorageUnavailable
@@ -31,7 +34,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Connection = psycopg.AsyncConnection[DictRow]
-Pool = AsyncConnectionPool[Connection]
+Connections = AsyncConnectionPool[Connection]
+
+LARGE_STATEMENT = 1024 * 1024
+"""Bytes of a statement's values that are not handed over on the agent's own loop."""
+
+CONNECTIONS_ASIDE = 2
+"""For heartbeats, and for what is large."""
 
 # Without prepared statements it also works behind a proxy that pools transactions.
 CONNECTION: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": None}
@@ -44,6 +53,26 @@ REFUSALS = {
     r"no pg_hba\.conf entry": "The database lets this role in from other machines only, or with TLS (sslmode=require).",
 }
 """What a database says when it will not let us in, and what that means. A refusal has no code of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The connections of an event loop, and beside them those of a loop that is never busy."""
+
+    connections: Connections
+    aside: "Aside[Pool] | None" = None
+    """There is none on that loop itself."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.connections.closed
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self.aside:
+            await self.aside.close()
+        await self.connections.close()
 
 
 class Database:
@@ -116,7 +145,7 @@ class Database:
         """
         schema = self._settings.database_schema
         if lakebase.location_of(self._settings):
-            async with await self._closed_pool() as pool, pool.connection() as connection:
+            async with await self._closed_pool("", 1, 1) as pool, pool.connection() as connection:
                 return await migrations.set_up(connection, schema, role, self._ledgers)
         # Without a pool, which would only log why the database lets nobody in.
         async with await psycopg.AsyncConnection.connect(await self._url(), **CONNECTION) as connection:
@@ -129,9 +158,15 @@ class Database:
 
     async def _open(self) -> Pool:
         async with unavailable_as_503():
-            pool = await self._closed_pool()
+            address = "" if lakebase.location_of(self._settings) else await self._url()
+            if self._settings.database_url:
+                await _check_entry(address, self._connection_options)
+            pool = Pool(
+                await self._closed_pool(address, 1, self._settings.database_pool_size),
+                Aside(partial(self._open_aside, address)),
+            )
             try:
-                await pool.open(wait=True, timeout=self._settings.database_timeout)
+                await pool.connections.open(wait=True, timeout=self._settings.database_timeout)
                 async with borrow(pool) as connection:
                     await migrations.ensure(connection, self._settings.database_schema, self._ledgers)
             except BaseException:
@@ -139,21 +174,26 @@ class Database:
                 raise
         return pool
 
-    async def _closed_pool(self) -> Pool:
-        """The pool of the database that the settings name, not open yet."""
+    async def _open_aside(self, address: str) -> Pool:
+        connections = await self._closed_pool(address, 0, CONNECTIONS_ASIDE)
+        await connections.open()
+        return Pool(connections)
+
+    async def _closed_pool(self, address: str, min_size: int, max_size: int) -> Connections:
+        """So many connections to the database that the settings name, at `address` unless it is a Lakebase."""
         options: dict[str, Any] = {
-            "min_size": 1,
-            "max_size": self._settings.database_pool_size,
+            "min_size": min_size,
+            "max_size": max_size,
             "timeout": self._settings.database_timeout,
             "name": "agent",
         }
         if location := lakebase.location_of(self._settings):
             return await lakebase.lakebase_pool(location, schema=self._settings.database_schema, **options)
-        kwargs = CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))}
-        url = await self._url()
-        if self._settings.database_url:
-            await _check_entry(url, kwargs)
-        return AsyncConnectionPool(url, kwargs=kwargs, open=False, **options)
+        return AsyncConnectionPool(address, kwargs=self._connection_options, open=False, **options)
+
+    @property
+    def _connection_options(self) -> dict[str, Any]:
+        return CONNECTION | {"connect_timeout": max(2, int(self._settings.database_timeout))}
 
     async def _url(self) -> str:
         """Where to connect. Starts the embedded server if there is no other."""
@@ -173,7 +213,15 @@ async def fetch(pool: Pool, query: LiteralString, values: Mapping[str, Any]) -> 
     async def ask(connection: Connection) -> list[DictRow]:
         return await (await connection.execute(query, values, binary=True)).fetchall()
 
+    if pool.aside and _is_large(values):
+        return await pool.aside.run(lambda beside: with_connection(beside, ask))
     return await with_connection(pool, ask)
+
+
+def _is_large(values: Mapping[str, Any]) -> bool:
+    """Whether a statement's values have megabytes."""
+    parts = [part for value in values.values() for part in (value if isinstance(value, list) else [value])]
+    return sum(len(part) for part in parts if isinstance(part, str | bytes)) > LARGE_STATEMENT
 
 
 async def with_connection(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -192,9 +240,9 @@ async def with_connection(pool: Pool, work: Callable[[Connection], Awaitable[T]]
         try:
             return await once()
         except psycopg.OperationalError:
-            if time.monotonic() - asked >= pool.timeout:
+            if time.monotonic() - asked >= pool.connections.timeout:
                 raise
-            await pool.drain()  # after a restart, all idle connections are broken at once
+            await pool.connections.drain()  # after a restart, all idle connections are broken at once
             return await once()
 
 
@@ -204,8 +252,8 @@ async def borrow(pool: Pool) -> AsyncIterator[Connection]:
 
     A server that hangs obeys neither a cancellation nor a time limit of its own.
     """
-    async with pool.connection() as connection:
-        deadline = asyncio.get_running_loop().call_later(pool.timeout, _hang_up, connection)
+    async with pool.connections.connection() as connection:
+        deadline = asyncio.get_running_loop().call_later(pool.connections.timeout, _hang_up, connection)
         try:
             yield connection
         finally:
@@ -248,7 +296,7 @@ async def _check_entry(url: str, kwargs: dict[str, Any]) -> None:
 async def _is_alone(pool: Pool) -> bool:
     """Whether no other agent is connected to this server, or it no longer answers anybody."""
     try:
-        async with pool.connection(timeout=1) as connection:
+        async with pool.connections.connection(timeout=1) as connection:
             for _ in range(5):  # the server takes a moment to forget an agent that has just hung up
                 if await migrations.ask(connection, migrations.SETUP["count_other_agents"]) == 0:
                     return True

@@ -42,11 +42,11 @@ async def _encrypt_anew(settings: Settings, tell: Callable[[str], None]) -> str:
         threads = rows = 0
         async for batch in list_threads(pool):
             for thread_id in batch:
-                async with pool.connection() as connection:  # with no limit of time
+                async with pool.connections.connection() as connection:  # with no limit of time
                     rows += await encrypt_thread(connection, cipher, thread_id)
             threads += len(batch)
             tell(f"{threads} threads, of which {rows} rows were encrypted anew ...")
-        async with pool.connection() as connection:  # with no limit of time
+        async with pool.connections.connection() as connection:  # with no limit of time
             items = await encrypt_items(connection, cipher)
         return (
             f"Of {threads} threads, {rows} rows were encrypted anew, and {items} of what is remembered. "

@@ -86,7 +86,7 @@ def read_json(text: str | bytes | bytearray) -> Any:
 
 def _may_hold_surrogates(text: str | bytes | bytearray) -> bool:
     if isinstance(text, str):
-        return "\\ud" in text or "\\uD" in text or not is_unicode(text)
+        return "\\ud" in text or "\\uD" in text or not text.isascii()
     return b"\\ud" in text or b"\\uD" in text
 
 

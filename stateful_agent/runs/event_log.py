@@ -2,25 +2,30 @@
 
 A run writes nothing of it itself. Its row in `agent_turns` comes with the statement that takes its thread; what all
 runs of a process emit is gathered and stored as one statement, a few times a second, which also brings back which of
-them somebody has cancelled. A run that has given no sign of life for a while is one whose process has died.
+them somebody has cancelled. A run that has given no sign of life for a while is taken for lost by whoever asks for it,
+and that is its end: if its process comes back, it finds that it may store nothing more, and tells the same.
 """
 
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from stateful_agent.checkpoints.cipher import Cipher
-from stateful_agent.checkpoints.lease import LEASE
+from stateful_agent.checkpoints.lease import HEARTBEAT_SECONDS, LEASE
 from stateful_agent.checkpoints.store import CheckpointStore
-from stateful_agent.database.pool import Database, fetch
+from stateful_agent.database.pool import Database, Pool, fetch
 from stateful_agent.database.statements import statements
-from stateful_agent.errors import AgentError, ResponseNotFound
+from stateful_agent.errors import AgentError, AlreadyAnswered, EndNotStored, ResponseNotFound
 from stateful_agent.event_loop import AgentLoop
+from stateful_agent.heavy_work import compute
 from stateful_agent.identity import User, owner_parameters
 from stateful_agent.responses.types import Event
 from stateful_agent.runs.run import Run
@@ -29,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 EVENTS = statements("events")
 
-HEARTBEAT_SECONDS = 0.25
+STORE_SECONDS = 0.25
 """Between two statements that store events, and between two looks at what others have stored."""
 
 SWEEP_SECONDS = 60
@@ -38,8 +43,8 @@ SWEEP_SECONDS = 60
 GIVE_UP_SECONDS = 60
 """For how long a run that has ended waits for a database that is away."""
 
-END_SECONDS = 1
-"""For how long the end of a run waits to be stored before it is published."""
+FAILURE_SECONDS = 1
+"""For how long a failure waits to be stored before it is published."""
 
 EVENTS_TYPE = "events"
 """The type of stored events."""
@@ -52,13 +57,10 @@ class StoredRun:
     thread_id: str
     began_at: datetime
     status: str | None
-    """How it has ended, if it has."""
+    """How it has ended, if it has; `lost`: its process gave no sign of life."""
 
     waits: bool
     """Whether it has not begun: it waits for its thread."""
-
-    is_lost: bool
-    """Whether it has not ended, and its process has died."""
 
     events: list[Event]
     """Those that were asked for, in order."""
@@ -73,15 +75,15 @@ class EventLog:
         self.seconds = seconds
         self._database, self._store, self._loop = database, store, loop
         self._refused: list[UUID] = []
-        self._heart: asyncio.Task[None] | None = None
+        self._storing: asyncio.Task[None] | None = None
         self._order = asyncio.Lock()
         self._swept_at = -float(SWEEP_SECONDS)
 
     def add(self, run: Run) -> None:
         """Store what a run emits from now on, once others can find it."""
         self.running[run.attempt.response_id] = run
-        if self._heart is None:
-            self._heart = asyncio.create_task(self._beat())
+        if self._storing is None:
+            self._storing = asyncio.create_task(self._keep_storing())
 
     def remove_unstored(self, run: Run) -> None:
         """A run has ended. One that was refused, or has no thread, is nothing to be kept."""
@@ -98,16 +100,20 @@ class EventLog:
         Raises:
             ResponseNotFound: there is no such response of the user's, or it is kept no more.
         """
+        pool = await self._database.pool()
         values = {"response_id": response_id, "after": after} | owner_parameters(user)
-        rows = await fetch(await self._database.pool(), EVENTS["read_run"], values)
+        rows = await fetch(pool, EVENTS["read_run"], values)
+        if rows and rows[0]["status"] is None and rows[0]["is_silent"] and rows[0]["response_id"] not in self.running:
+            await fetch(pool, EVENTS["end_lost_run"], {"response_id": rows[0]["response_id"]})
+            rows = await fetch(pool, EVENTS["read_run"], values)
         if not rows:
             raise ResponseNotFound()
         row = rows[0]
         cipher = self._store.cipher.for_thread(row["thread_id"])
         batches = [json.loads(cipher.decrypt(row["type"], row["events"])[1]) for row in rows if row["events"]]
-        events = [event for batch in batches for event in batch if event["sequence_number"] > after]
-        is_lost = row["status"] is None and row["is_lost"]
-        return StoredRun(row["thread_id"], row["began_at"], row["status"], row["waits"], is_lost, events)
+        events = [_of_response(event, response_id) for batch in batches for event in batch]
+        newer = [event for event in events if event["sequence_number"] > after]
+        return StoredRun(row["thread_id"], row["began_at"], row["status"], row["waits"], newer)
 
     async def request_cancellation(self, response_id: str, user: User) -> None:
         """Let the process in which a run is end it, soon."""
@@ -128,14 +134,26 @@ class EventLog:
 
     async def close(self) -> None:
         """Store what is left."""
-        if self._heart:
-            self._heart.cancel()
+        if self._storing:
+            self._storing.cancel()
         await self._try_to_store()
 
     async def store_end(self, run: Run) -> None:
-        """Store the end of a run, and those of others that have ended meanwhile; or give that up for now."""
-        if run.attempt.holder and not run.was_refused:
-            await asyncio.wait([self._loop.spawn(self._try_to_store(run))], timeout=END_SECONDS)
+        """Store the end of a run, and those of others that have ended meanwhile.
+
+        Raises:
+            EndNotStored: the database cannot be reached. It is tried again for a while.
+        """
+        if run.attempt.holder is None or run.was_refused:
+            return
+        if run.status == "failed":  # it will never be anything else: nobody is told another end
+            await asyncio.wait([self._loop.spawn(self._try_to_store(run))], timeout=FAILURE_SECONDS)
+            return
+        try:
+            await self.store(run)
+        except Exception as error:
+            logger.warning("The end of a run is not in the event log yet: %s", error)
+            raise EndNotStored() from error
 
     async def store(self, end_of: Run | None = None) -> None:
         """Store what was emitted since the last time, and end what somebody has cancelled; or only what has ended, if
@@ -157,30 +175,54 @@ class EventLog:
             pool = await self._database.pool()
             refused = list(self._refused)
             over = [run for run, _, has_ended in found if has_ended and not run.followers]
-            parameters = _parameters(found, self._store.cipher) | {"refused": refused}
-            cancelled = await fetch(pool, EVENTS["store_events"], parameters)
+            work = partial(_parameters, found, self._store.cipher)
+            parameters = await compute(work, [run.events[run.stored : count] for run, count, _ in found])
+            rows = await fetch(pool, EVENTS["store_events"], parameters | {"refused": refused})
             del self._refused[: len(refused)]
             for run, count, has_ended in found:
                 run.stored, run.is_end_stored = count, has_ended
             for run in over:
                 self._forget(run)
-            for row in cancelled:
-                if here := self.running.get(row["response_id"]):
+            for row in rows:
+                here = self.running.get(row["response_id"])
+                if here and row["is_lost"]:
+                    here.lose()
+                elif here and row["is_cancelled"]:
                     here.cancel()
 
-    async def _beat(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while self.running or self._refused:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._try_to_store()
-            if self.seconds and clock() - self._swept_at > SWEEP_SECONDS:
-                self._swept_at = clock()
+    async def _keep_storing(self) -> None:
+        clock, signs_of_life = asyncio.get_running_loop().time, None
+        try:
+            while self.running or self._refused:
+                if signs_of_life is None:
+                    signs_of_life = await self._give_signs_of_life()
+                await asyncio.sleep(STORE_SECONDS)
+                await self._try_to_store()
+                if self.seconds and clock() - self._swept_at > SWEEP_SECONDS:
+                    self._swept_at = clock()
+                    with suppress(AgentError):
+                        await fetch(await self._database.pool(), EVENTS["delete_old_runs"], {"age": self.seconds})
+                for run in list(self.running.values()):
+                    if run.status is not None and clock() - run.ended_at > GIVE_UP_SECONDS:
+                        self._forget(run)
+        finally:
+            self._storing = None
+            if signs_of_life:
+                signs_of_life.cancel()
+
+    async def _give_signs_of_life(self) -> Future[None] | None:
+        """Show that the runs here are not lost, however busy the event loop is."""
+
+        async def renew(open_pool: Callable[[], Awaitable[Pool]]) -> None:
+            if runs := [run.attempt.response_id for run in list(self.running.values()) if run.attempt.holder]:
                 with suppress(AgentError):
-                    await fetch(await self._database.pool(), EVENTS["delete_old_runs"], {"age": self.seconds})
-            for run in list(self.running.values()):
-                if run.status is not None and clock() - run.ended_at > GIVE_UP_SECONDS:
-                    self._forget(run)
-        self._heart = None
+                    await fetch(await open_pool(), EVENTS["renew_runs"], {"runs": runs, "lease": LEASE})
+
+        with suppress(AgentError):
+            aside = (await self._database.pool()).aside
+            assert aside
+            return aside.every(HEARTBEAT_SECONDS, renew)
+        return None
 
     async def _try_to_store(self, end_of: Run | None = None) -> None:
         try:
@@ -206,11 +248,19 @@ def _parameters(found: list[tuple[Run, int, bool]], cipher: Cipher) -> dict[str,
             batch = {"response_id": attempt.response_id, "first": run.stored, "last": count - 1}
             emitted.append(batch | {"type": kind, "data": len(data)})
         if has_ended:
-            ended.append({"response_id": attempt.response_id, "status": run.status, "is_delivered": run.is_delivered})
+            same_as = run.error.response_id if isinstance(run.error, AlreadyAnswered) else None
+            end = {"response_id": attempt.response_id, "status": run.status, "is_delivered": run.is_delivered}
+            ended.append(end | {"same_as": same_as})
     return {
         "emitted": json.dumps(emitted),
         "data": data,
         "ended": json.dumps(ended),
-        "running": [run.attempt.response_id for run, _, has_ended in found if not has_ended],
-        "lease": LEASE,
+        "runs": [run.attempt.response_id for run, _, _ in found],
     }
+
+
+def _of_response(event: Event, response_id: str) -> Event:
+    """The event under the id that was asked for: a duplicate of a request has another than the run that answers it."""
+    if "response" not in event:
+        return event
+    return event | {"response": event["response"] | {"id": response_id}}

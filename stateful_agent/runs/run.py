@@ -5,7 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from stateful_agent.checkpoints.attempt import Attempt
-from stateful_agent.errors import AgentError, AlreadyAnswered, Cancelled, ShuttingDown, error_of
+from stateful_agent.errors import (
+    AgentError,
+    AlreadyAnswered,
+    Cancelled,
+    EndNotStored,
+    ShuttingDown,
+    TurnLost,
+    TurnNotBegun,
+    error_of,
+)
 from stateful_agent.failures import typed
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.types import Event, Response
@@ -27,7 +36,7 @@ class Run:
         self.is_end_stored = False
         """Whether its end is."""
         self.status: str | None = None
-        """How it has ended: `completed`, `failed` or `cancelled`."""
+        """How it has ended: `completed`, `failed`, `cancelled`, or as a `duplicate` of another."""
         self.error: AgentError | None = None
         self.ended_at = 0.0
         self.followers = 0
@@ -37,15 +46,17 @@ class Run:
         self.is_delivered = False
         """Whether its caller was still there to get that, or the answer: the same request again is another one then."""
         self._is_cancelled = False
+        self._is_lost = False
         self._is_over = False
+        self._unknown_end: AgentError | None = None
         self._published = 0
         self._news = asyncio.Event()
 
     async def execute(self, source: AsyncIterator[Event], store_end: Callable[[], Awaitable[None]]) -> None:
         """Publish the events of `source`. An error is the last event.
 
-        The end is published once there was an attempt to `store_end`: whoever sees it may ask for it again at once, and
-        another process.
+        The end is published once `store_end` has stored it: whoever sees it may ask for it again at once, and another
+        process, which must not tell another end. If it cannot be stored, an error says that, and the end is not told.
         """
         try:
             async for event in source:
@@ -54,12 +65,7 @@ class Run:
                     self._publish()
             self.status = "completed"
         except BaseException as error:
-            if self._is_cancelled:
-                self.error = Cancelled()
-            else:
-                self.error = typed(error) if isinstance(error, Exception) else ShuttingDown()
-            self.events.append(error_event(self.error, len(self.events)))
-            self.status = "cancelled" if self._is_cancelled else "failed"
+            self._fail(self._reason(error))
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -67,6 +73,11 @@ class Run:
             self.attempt.is_accepted.set()
             try:
                 await store_end()
+            except EndNotStored as error:
+                self._unknown_end = error
+            except asyncio.CancelledError:
+                self._unknown_end = ShuttingDown()
+                raise
             finally:
                 self._is_over = True
                 self._publish()
@@ -76,6 +87,33 @@ class Run:
         if self.status is None:
             self._is_cancelled = True
             self.task.cancel()
+
+    def lose(self) -> None:
+        """End it as others have told that it ended: it gave them no sign of life, and may store nothing more."""
+        if self.status is None:
+            self._is_lost = True
+            self.task.cancel()
+        elif not self._is_over and self.status != "duplicate":
+            self.events.pop()
+            self._fail(self._lost())
+
+    def _reason(self, error: BaseException) -> AgentError:
+        if self._is_lost:
+            return self._lost()
+        if self._is_cancelled:
+            return Cancelled()
+        return typed(error) if isinstance(error, Exception) else ShuttingDown()
+
+    def _lost(self) -> AgentError:
+        return TurnLost() if self.attempt.is_begun else TurnNotBegun()
+
+    def _fail(self, error: AgentError) -> None:
+        self.error = error
+        if isinstance(error, AlreadyAnswered) and self.is_promised:
+            self.status = "duplicate"
+            return
+        self.events.append(error_event(error, len(self.events)))
+        self.status = "cancelled" if isinstance(error, Cancelled) else "failed"
 
     async def follow(self, after: int, silence: float | None = None) -> AsyncIterator[list[Event]]:
         """Its events after the one of that sequence number, to the last one, in batches of what has come up.
@@ -88,6 +126,8 @@ class Run:
                 position += len(batch)
                 yield batch
             elif self._is_over:
+                if self._unknown_end:
+                    yield [error_event(self._unknown_end, position)]
                 return
             else:
                 try:
@@ -106,16 +146,22 @@ class Run:
             self.followers -= 1
 
     @property
+    def is_duplicate(self) -> bool:
+        """Whether it was one more attempt at a request that another run answers."""
+        return isinstance(self.error, AlreadyAnswered)
+
+    @property
     def was_refused(self) -> bool:
         """Whether it has changed nothing, so that the same request may come again."""
         return self.status == "failed" and not self.attempt.is_begun and not self.is_promised
 
     def error_in(self, event: Event) -> AgentError:
         """The error in an event, which is this run's, or that of another run of the same request."""
-        return self.error if self.error and not isinstance(self.error, AlreadyAnswered) else error_of(event["error"])
+        error = self._unknown_end or self.error
+        return error if error and not self.is_duplicate else error_of(event["error"])
 
     def _publish(self) -> None:
-        self._published = len(self.events)
+        self._published = len(self.events) - (1 if self._unknown_end else 0)
         news, self._news = self._news, asyncio.Event()
         news.set()
 

@@ -23,7 +23,7 @@ from stateful_agent.responses.events import error_event
 from stateful_agent.responses.request import ResponsesRequest
 from stateful_agent.responses.response import empty_response, response_to
 from stateful_agent.responses.types import Event
-from stateful_agent.runs.event_log import HEARTBEAT_SECONDS, EventLog, StoredRun
+from stateful_agent.runs.event_log import STORE_SECONDS, EventLog, StoredRun
 from stateful_agent.runs.run import Run, response_from
 
 HasLeft = Callable[[], Awaitable[bool]]
@@ -136,13 +136,14 @@ class Runs:
     async def _events(self, run: Run, user: User) -> AsyncIterator[list[Event]]:
         """The events of a run that was begun here, or of the one that a duplicate of its request has already."""
         async for batch in run.follow(-1, self._silence):
-            if isinstance(run.error, AlreadyAnswered):
-                with gone_as_conflict():
-                    events = await self.follow(run.error.response_id, user)
-                async for others in events:
-                    yield others
-            else:
-                yield batch
+            if run.is_duplicate:
+                break
+            yield batch
+        if isinstance(run.error, AlreadyAnswered):
+            with gone_as_conflict():
+                events = await self.follow(run.error.response_id, user)
+            async for others in events:
+                yield others
 
     # -- A response ------------------------------------------------------------------------------------------------
 
@@ -155,10 +156,9 @@ class Runs:
         """
         # It is read even if the run is in this process: whichever process is asked answers the same.
         stored = await self._log.read(response_id, self._identified(user))
-        events = stored.events
-        if stored.is_lost and response_id not in self._log.running:
+        events, status = stored.events, stored.status or ("queued" if stored.waits else "in_progress")
+        if status == "lost":
             events = [*events, error_event(_why_lost(stored), len(events))]
-        status = stored.status or ("queued" if stored.waits else "in_progress")
         begun = empty_response(response_id, int(stored.began_at.timestamp()))
         return response_from(begun, stored.thread_id, status, events)
 
@@ -200,24 +200,25 @@ class Runs:
         clock = asyncio.get_running_loop().time
         emitted_at = clock()
         while True:
-            if run := self._log.running.get(response_id):
+            run = self._log.running.get(response_id)
+            if run and not run.is_duplicate:
                 async for batch in run.follow(after, self._silence):
-                    if isinstance(run.error, AlreadyAnswered):  # it runs elsewhere: this was one more attempt at it
+                    if run.is_duplicate:
                         break
                     yield batch
-                else:
+                if not run.is_duplicate:
                     return
                 stored = await self._log.read(response_id, user, after)
             if stored.events or clock() - emitted_at > self._silence:
                 after = stored.events[-1]["sequence_number"] if stored.events else after
                 emitted_at = clock()
                 yield stored.events
-            if stored.status is not None:
-                return
             try:
-                if stored.is_lost:
+                if stored.status == "lost":
                     raise _why_lost(stored)
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+                if stored.status is not None:
+                    return
+                await asyncio.sleep(STORE_SECONDS)
                 with gone_as_conflict():
                     stored = await self._log.read(response_id, user, after)
             except AgentError as error:

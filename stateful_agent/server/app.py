@@ -13,13 +13,11 @@ from typing import Any
 import mlflow
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 
 from stateful_agent.agent import LangGraphResponsesAgent
-from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.heavy_work import compute
-from stateful_agent.responses.request import ResponsesRequest, read_request
+from stateful_agent.responses.request import read_request
 from stateful_agent.responses.types import MODEL
 from stateful_agent.runs.event_log import EventLog
 from stateful_agent.runs.idempotency import attempt_of
@@ -82,7 +80,7 @@ def turn_routes(runs: Runs) -> APIRouter:
     router = APIRouter(route_class=JsonRoute)
 
     async def respond(request: Request, body: dict[str, Any], user: NamedUser) -> Response:
-        asked, attempt = await compute(partial(_read, request.headers, body, user), body)
+        asked, attempt = await compute(lambda: (read_request(body), attempt_of(request.headers, body, user)), body)
         if asked.background:
             runs.check_background(asked)
         if not asked.stream:
@@ -103,10 +101,6 @@ def turn_routes(runs: Runs) -> APIRouter:
             summary="Take a turn",
         )
     return router
-
-
-def _read(headers: Headers, body: dict[str, Any], user: str | None) -> tuple[ResponsesRequest, Attempt]:
-    return read_request(body), attempt_of(headers, body, user)
 
 
 def about_routes() -> APIRouter:

@@ -56,7 +56,8 @@ def test_it_says_where_state_lives(words: str, way: dict[str, Any]) -> None:
 
 
 def test_its_pool_is_like_that_of_any_other_home(workspace: Workspace, database: str) -> None:
-    async def traits(pool: Any) -> Any:
+    async def traits(opened: Any) -> Any:
+        pool = opened.connections
         async with pool.connection() as connection:
             row = await (await connection.execute("SELECT 1 AS one")).fetchone()
             of_connection = (connection.autocommit, connection.prepare_threshold, row)

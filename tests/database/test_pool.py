@@ -40,10 +40,10 @@ def test_every_connection_commits_by_itself(database: str) -> None:
     async def use() -> None:
         database_ = database_for(Settings(database_url=SecretStr(url), database_pool_size=3))
         pool = await database_.pool()
-        connections = [await pool.getconn() for _ in range(3)]
+        connections = [await pool.connections.getconn() for _ in range(3)]
         assert [connection.autocommit for connection in connections] == [True] * 3
         for connection in connections:
-            await pool.putconn(connection)
+            await pool.connections.putconn(connection)
         await database_.close()
 
     asyncio.run(use())
@@ -141,14 +141,14 @@ def test_nobody_waits_for_ever(database: str, statement: Any) -> None:
         settings = Settings(database_url=SecretStr(database), database_pool_size=1, database_timeout=0.5)
         database_ = database_for(settings)
         pool = await database_.pool()
-        taken = await pool.getconn() if statement == "SELECT 1" else None
+        taken = await pool.connections.getconn() if statement == "SELECT 1" else None
         started = time.monotonic()
         with pytest.raises(StorageUnavailable) as refused:
             await fetch(pool, statement, {})
         assert time.monotonic() - started < 10
         assert refused.value.retry_after > 0
         if taken:
-            await pool.putconn(taken)
+            await pool.connections.putconn(taken)
         assert await fetch(pool, "SELECT 1 AS one", {}) == [{"one": 1}]
         await database_.close()
 

@@ -45,5 +45,5 @@ class TestJsonMeter:
         assert not metered(json.dumps([[]] * 1000).encode()).is_too_deep
 
     def test_brackets_in_text_count_nothing(self) -> None:
-        meter = metered(json.dumps(r'\"[[{,' * 1000).encode())
+        meter = metered(json.dumps(r"\"[[{," * 1000).encode())
         assert (meter.values, meter.is_too_deep) == (1, False)

@@ -22,7 +22,7 @@ from stateful_agent.graph.build import build_graph
 from stateful_agent.identity import ALL_USERS
 from stateful_agent.responses.request import read_request
 from stateful_agent.runs import event_log
-from stateful_agent.runs.event_log import EVENTS, HEARTBEAT_SECONDS, EventLog
+from stateful_agent.runs.event_log import EVENTS, STORE_SECONDS, EventLog
 from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.run import Run
 from stateful_agent.runs.runs import Runs
@@ -354,7 +354,7 @@ def test_many_streams_share_the_statements(make_agent: Make, database: str, monk
             list(stream)
         event_log_is_complete(database)
     # Heartbeats pause in between, however slow the machine is; each stream on its own would make ten of them.
-    heartbeats = (stores[-1] - stores[0]) / HEARTBEAT_SECONDS + 1
+    heartbeats = (stores[-1] - stores[0]) / STORE_SECONDS + 1
     ends = 20
     assert len(stores) <= heartbeats + ends + 1
 

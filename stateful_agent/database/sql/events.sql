@@ -1,27 +1,54 @@
 -- The event log: what runs have emitted, and how they have ended.
 
 -- name: store_events
--- Store what the runs of a process have emitted since the last time, and how they have ended, renew their signs of
--- life, forget those that were refused, and return those that somebody has cancelled.
-WITH emitted AS (
+-- Store what the runs of a process have emitted since the last time, and how they have ended; forget those that were
+-- refused. Return which of the `runs` somebody has cancelled, and which are given up as lost: of these nothing more is
+-- stored, as others have told their end.
+WITH open AS (
+    SELECT response_id FROM agent_turns WHERE response_id = ANY(%(runs)s) AND status IS DISTINCT FROM 'lost'
+    ORDER BY response_id FOR NO KEY UPDATE
+), emitted AS (
     INSERT INTO agent_events (response_id, first, last, type, events)
     SELECT response_id, first, last, type, (%(data)s::bytea[])[data]
     FROM json_to_recordset(%(emitted)s::json) AS new (response_id text, first int, last int, type text, data int)
-    WHERE EXISTS (SELECT FROM agent_turns WHERE response_id = new.response_id)
+        JOIN open USING (response_id)
     ON CONFLICT (response_id, first) DO UPDATE
     SET last = excluded.last, type = excluded.type, events = excluded.events
 ), ended AS (
     UPDATE agent_turns
-    SET status = ended.status, is_delivered = ended.is_delivered, alive_until = clock_timestamp()
-    FROM json_to_recordset(%(ended)s::json) AS ended (response_id text, status text, is_delivered boolean)
+    SET status = ended.status, is_delivered = ended.is_delivered, alive_until = clock_timestamp(),
+        same_as = coalesce((SELECT same_as FROM agent_turns WHERE response_id = ended.same_as), ended.same_as)
+    FROM json_to_recordset(%(ended)s::json)
+            AS ended (response_id text, status text, is_delivered boolean, same_as text)
+        JOIN open USING (response_id)
     WHERE agent_turns.response_id = ended.response_id
-), alive AS (
-    UPDATE agent_turns SET alive_until = clock_timestamp() + %(lease)s
-    WHERE response_id = ANY(%(running)s) AND alive_until < clock_timestamp() + %(lease)s::interval / 2
 ), refused AS (
     DELETE FROM agent_turns WHERE holder = ANY(%(refused)s)
 )
-SELECT response_id FROM agent_turns WHERE response_id = ANY(%(running)s) AND is_cancelled
+SELECT run.response_id, is_cancelled, open.response_id IS NULL AS is_lost
+FROM agent_turns AS run LEFT JOIN open USING (response_id)
+WHERE run.response_id = ANY(%(runs)s)
+
+-- name: renew_runs
+-- Renew the signs of life of the runs of a process.
+UPDATE agent_turns SET alive_until = clock_timestamp() + %(lease)s
+WHERE response_id = ANY(%(runs)s) AND status IS NULL
+RETURNING response_id
+
+-- name: end_lost_run
+-- Give a run up whose process gives no sign of life, for good: it loses its lease, too, and can write no more.
+WITH lost AS (
+    SELECT response_id, thread_id, holder FROM agent_turns
+    WHERE response_id = %(response_id)s AND status IS NULL AND alive_until < clock_timestamp()
+), lease AS (
+    UPDATE agent_threads SET holder = NULL, held_until = '-infinity'
+    FROM lost WHERE agent_threads.thread_id = lost.thread_id AND agent_threads.holder = lost.holder
+    RETURNING agent_threads.thread_id
+)
+UPDATE agent_turns SET status = 'lost'
+FROM lost LEFT JOIN lease USING (thread_id)  -- the thread first, as all who lock both do
+WHERE agent_turns.response_id = lost.response_id AND status IS NULL AND alive_until < clock_timestamp()
+RETURNING agent_turns.response_id
 
 -- name: delete_old_runs
 -- Delete the runs that ended longer ago than `age` seconds, with their events.
@@ -29,12 +56,14 @@ DELETE FROM agent_turns WHERE alive_until < clock_timestamp() - %(age)s * interv
 RETURNING response_id
 
 -- name: read_run
--- A run of a user's, with a row for each batch of its events after a sequence number.
-SELECT run.thread_id, run.began_at, run.status, run.alive_until < clock_timestamp() AS is_lost,
+-- A run of a user's, or the one that answers the same request, with a row for each batch of its events after a sequence
+-- number.
+SELECT run.response_id, run.thread_id, run.began_at, run.status, run.alive_until < clock_timestamp() AS is_silent,
     EXISTS (SELECT FROM agent_waiting WHERE holder = run.holder) AS waits, event.type, event.events
-FROM agent_turns AS run
+FROM agent_turns AS asked
+    JOIN agent_turns AS run ON run.response_id = coalesce(asked.same_as, asked.response_id)
     LEFT JOIN agent_events AS event ON event.response_id = run.response_id AND event.last > %(after)s
-WHERE run.response_id = %(response_id)s AND (%(all_users)s OR EXISTS (
+WHERE asked.response_id = %(response_id)s AND (%(all_users)s OR EXISTS (
     SELECT FROM agent_threads WHERE thread_id = run.thread_id AND owner = %(owner)s
 ))
 ORDER BY event.first
@@ -42,7 +71,9 @@ ORDER BY event.first
 -- name: cancel_run
 -- Ask the process of a user's run to end it.
 UPDATE agent_turns AS run SET is_cancelled = true
-WHERE run.response_id = %(response_id)s AND (%(all_users)s OR EXISTS (
+WHERE run.response_id = coalesce(
+    (SELECT same_as FROM agent_turns WHERE response_id = %(response_id)s), %(response_id)s
+) AND (%(all_users)s OR EXISTS (
     SELECT FROM agent_threads WHERE thread_id = run.thread_id AND owner = %(owner)s
 ))
 RETURNING response_id

@@ -30,7 +30,7 @@ WITH recorded AS (
     ON CONFLICT (response_id) DO UPDATE
     SET holder = excluded.holder, digest = excluded.digest, began_at = excluded.began_at,
         alive_until = excluded.alive_until
-    WHERE agent_turns.alive_until < clock_timestamp()
+    WHERE agent_turns.status IS NULL AND agent_turns.alive_until < clock_timestamp()
         AND EXISTS (SELECT FROM agent_waiting WHERE holder = agent_turns.holder)
 )
 INSERT INTO agent_waiting (thread_id, holder, waits_until)

@@ -3,7 +3,8 @@
 -- `version` is NULL where the lease was not taken, `is_known` false where there is no such thread or checkpoint of the
 -- owner's. A duplicate is another run of the same request: one with the same key, or where the request is known to be a
 -- retry, one with the same body whose caller did not get its answer. The earlier one runs; of those that wait, only the
--- first will, and the others get it as their `duplicate`. One that died while it waited is none.
+-- first will, and the others get it as their `duplicate`. One that died while it waited is none, unless somebody was
+-- told so.
 --
 -- The thread's row is locked from here on, but the rest is read as it was when the statement began: `version_seen`
 -- differs from `version` if anything was written in between. Then the run takes again what it has taken, ahead of all
@@ -43,9 +44,11 @@ BEGIN
     ), duplicate AS (
         SELECT response_id, digest = _digest AS is_same
         FROM agent_turns AS run LEFT JOIN agent_waiting AS waiting USING (holder)
-        WHERE holder <> _holder AND (waiting.holder IS NULL OR alive_until > clock_timestamp()) AND (
+        WHERE holder <> _holder AND (
             response_id = _response_id
+                AND (waiting.holder IS NULL OR alive_until > clock_timestamp() OR status IS NOT NULL)
             OR _is_retry AND run.thread_id = _thread_id AND digest = _digest AND NOT is_delivered
+                AND (waiting.holder IS NULL OR alive_until > clock_timestamp()) AND same_as IS NULL
         ) AND NOT EXISTS (
             SELECT FROM agent_turns AS earlier
             WHERE earlier.holder = _holder
@@ -57,7 +60,9 @@ BEGIN
         INSERT INTO agent_threads AS thread (thread_id, owner, holder, held_until)
         SELECT _thread_id, _owner, _holder, clock_timestamp() + _lease
         FROM known
-        WHERE NOT EXISTS (SELECT FROM duplicate) AND (
+        WHERE NOT EXISTS (SELECT FROM duplicate) AND NOT EXISTS (
+            SELECT FROM agent_turns WHERE holder = _holder AND status = 'lost'
+        ) AND (
             EXISTS (SELECT FROM own) OR NOT EXISTS (
                 SELECT FROM agent_waiting
                 WHERE thread_id = _thread_id AND ticket < _ticket AND waits_until > clock_timestamp()
@@ -77,7 +82,7 @@ BEGIN
         ON CONFLICT (response_id) DO UPDATE
         SET holder = excluded.holder, digest = excluded.digest, began_at = excluded.began_at,
             alive_until = excluded.alive_until
-        WHERE agent_turns.alive_until < clock_timestamp()
+        WHERE agent_turns.status IS NULL AND agent_turns.alive_until < clock_timestamp()
             AND EXISTS (SELECT FROM agent_waiting WHERE holder = agent_turns.holder)
     )
     SELECT
