@@ -139,7 +139,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         """Take a turn or do an operation, traced, and emit its events, `for_mlflow` in what its types can hold."""
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(body)
-            span.set_inputs(request.model_dump(exclude_none=True))
+            if mlflow.get_current_active_span():  # not all turns are traced
+                await compute(lambda: span.set_inputs(request.model_dump(exclude_none=True)), request.input)
             events = ResponseEvents(
                 response_to(request, attempt.response_id, int(time.time())),
                 tool_items=tool_items_in(request, self.settings.tool_items, for_mlflow=for_mlflow),
@@ -153,7 +154,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 raise typed(error) from error
             for step in events.dropped:
                 self.store.streams.was_dropped(step_path(step))
-            span.set_outputs(event["response"])
+            await compute(partial(span.set_outputs, event["response"]), event)
 
     async def _events_for(
         self, request: ResponsesRequest, attempt: Attempt, events: ResponseEvents
@@ -186,7 +187,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         """One turn, from the caller to the disk and back."""
         # 1. Accept: the request is known to be good, and nothing is written yet.
         context = context_of(self.store.graph, turn.model_settings, turn.context)
-        turn = replace(turn, state=input_values(self.store.graph, turn.state))
+        turn = replace(turn, state=await compute(partial(input_values, self.store.graph, turn.state), turn.state))
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
         graph, saver = await self.store.graph_with_saver(self.memory_of(user))
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
@@ -209,7 +210,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 if saver.base:
                     custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
                 events.begin(custom_outputs.copy(), messages_at(saver.base) if saver.base and plan.is_replay else ())
-                if mlflow.get_current_active_span():  # not all turns are traced
+                if mlflow.get_current_active_span():
                     mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
                 config["metadata"] = noted
                 # 4. Run the graph, and 5. emit what it does as events.
@@ -329,7 +330,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                             yield event
         except Exception as error:
             if saver and is_refusal(error):
-                saver.note_refusal()
+                await saver.note_refusal()
             if saver and is_invalid_resume(error):
                 saver.withdraw_copy()
             if not isinstance(error, GraphRecursionError):

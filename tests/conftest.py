@@ -26,7 +26,7 @@ gc.disable()  # while all the tests and what they stand on are imported, none of
 
 def pytest_collection_finish() -> None:
     gc.freeze()
-    gc.set_threshold(100_000, 4, 100)  # as the server does
+    gc.set_threshold(50_000, 2, 100)  # as the server does
     gc.enable()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import psycopg
@@ -14,6 +15,7 @@ from stateful_agent.checkpoints.message_log import MESSAGE_LIST, MessageCache, M
 from stateful_agent.checkpoints.serializer import Serializer
 from stateful_agent.database.pool import Pool, fetch
 from stateful_agent.database.statements import functions
+from stateful_agent.heavy_work import compute
 
 
 class CheckpointReader(AsyncPostgresSaver):
@@ -58,7 +60,7 @@ class CheckpointReader(AsyncPostgresSaver):
         lists = {channel.decode(): blob for channel, kind, blob in blobs if kind == MESSAGE_LIST.encode()}
         others = [blob for blob in blobs if blob[0].decode() not in lists]
         loaded = {channel: await self._messages.load((namespace, channel), blob) for channel, blob in lists.items()}
-        return load_values(self, others) | loaded
+        return await compute(partial(load_values, self, others), [blob for _, _, blob in others]) | loaded
 
     async def _tuple(self, row: dict[str, Any]) -> CheckpointTuple:
         checkpoint = row["checkpoint"]

@@ -9,6 +9,7 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -43,6 +44,7 @@ from stateful_agent.database.pool import Pool, fetch
 from stateful_agent.database.statements import statements
 from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, NotStorable, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
+from stateful_agent.heavy_work import compute
 from stateful_agent.identity import User, owner_parameters
 from stateful_agent.responses.messages import holds_result
 
@@ -129,11 +131,11 @@ class TurnSaver(CheckpointReader):
             raise CheckpointNotFound(param="checkpoint_id")
         return self._loaded(thread_id, base)
 
-    def note_refusal(self) -> None:
+    async def note_refusal(self) -> None:
         """Note that the model's provider refuses what is in the thread at this point."""
         at = self.last_checkpoint_id or (self.base and self.base.checkpoint["id"])
         if at:
-            self._add_writes(config_at(self.thread_id, at), [(REFUSED, True)], REFUSAL, "", stays=True)
+            await self._add_writes(config_at(self.thread_id, at), [(REFUSED, True)], REFUSAL, "", stays=True)
 
     def withdraw_copy(self) -> None:
         """Take back the copy that the turn goes on from, unless it is stored already or the turn has added to it."""
@@ -195,13 +197,13 @@ class TurnSaver(CheckpointReader):
         self._copies[namespace] = CheckpointTuple(at, copy_checkpoint(checkpoint), noted, parent, [])
         return at
 
-    def add_to_copy(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
+    async def add_to_copy(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
         """Let a task of a copy, or of an edited checkpoint, have written this."""
         copied = self._copies.get(config["configurable"]["checkpoint_ns"])
         if copied and copied.pending_writes is not None:
             copied.pending_writes.extend((task_id, channel, value) for channel, value in writes)
         self._asked.update(task_id for channel, _ in writes if channel == INTERRUPT)
-        self._add_writes(config, writes, task_id, "", stays=True)
+        await self._add_writes(config, writes, task_id, "", stays=True)
 
     async def note(self, config: RunnableConfig, metadata: dict[str, Any]) -> None:
         """Note more beside a copy."""
@@ -306,10 +308,10 @@ class TurnSaver(CheckpointReader):
         self._copies.pop(config["configurable"]["checkpoint_ns"], None)
         if any(channel == ERROR for channel, _ in writes):  # what it was answered does not count: it asks again
             writes = [write for write in writes if write[0] != RESUME]
-        self._add_writes(config, writes, task_id, task_path)
+        await self._add_writes(config, writes, task_id, task_path)
         self._writer.store_soon()
 
-    def _add_writes(
+    async def _add_writes(
         self,
         config: RunnableConfig,
         writes: Sequence[tuple[str, Any]],
@@ -318,16 +320,18 @@ class TurnSaver(CheckpointReader):
         *,
         stays: bool = False,
     ) -> None:
-        at, batch = config["configurable"], self._writer.batch
+        at = config["configurable"]
         # A replay does not run again what has a result, and who has answered is not shown as asked. Other steps run
         # again there, whatever they wrote.
         stays = stays or task_id in self._asked or any(holds_result(value) for _, value in writes)
-        for n, (channel, value) in enumerate(writes):
-            task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
-            with _named(channel, value):
-                typed = self.serde.dumps_typed(value)
-            batch.add_write(at["checkpoint_ns"], at["checkpoint_id"], task, channel, typed, stays=stays)
-            self._messages.check_for_changes(value)
+        async with self._adding:
+            for n, (channel, value) in enumerate(writes):
+                task = {"task_id": task_id, "task_path": task_path, "idx": WRITES_IDX_MAP.get(channel, n)}
+                with _named(channel, value):
+                    typed = await compute(partial(self.serde.dumps_typed, value), value)
+                key = at["checkpoint_ns"], at["checkpoint_id"]
+                self._writer.batch.add_write(*key, task, channel, typed, stays=stays)
+                self._messages.check_for_changes(value)
 
     # -- Rows ------------------------------------------------------------------------------------------------------
 
@@ -361,7 +365,7 @@ class TurnSaver(CheckpointReader):
     async def _dumped(self, key: ChannelKey, value: Any) -> tuple[str, bytes]:
         if not is_message_list(value):
             with _named(key[1], value):
-                return self.serde.dumps_typed(value)
+                return await compute(partial(self.serde.dumps_typed, value), value)
         with _named(key[1], value):
             blob, new = await self._messages.dump(key, value)
         for number, typed in new.items():

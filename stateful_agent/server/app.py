@@ -12,7 +12,7 @@ from typing import Any
 
 import mlflow
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.middleware.cors import CORSMiddleware
 
 from stateful_agent.agent import LangGraphResponsesAgent
@@ -24,7 +24,7 @@ from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs
 from stateful_agent.server.conversation_routes import conversation_routes
 from stateful_agent.server.errors import answer_errors
-from stateful_agent.server.json_body import JsonRoute
+from stateful_agent.server.json_body import JsonRoute, json_response
 from stateful_agent.server.memory_routes import memory_routes
 from stateful_agent.server.openapi import ERRORS, TURN, TURN_ANSWERS, description
 from stateful_agent.server.paths import EncodedSlashes
@@ -85,7 +85,7 @@ def turn_routes(runs: Runs) -> APIRouter:
             runs.check_background(asked)
         if not asked.stream:
             answer = runs.start_in_background if asked.background else runs.respond
-            return JSONResponse(await answer(asked, attempt, user, request.is_disconnected))
+            return await json_response(await answer(asked, attempt, user, request.is_disconnected))
         batches = runs.stream(asked, attempt, user, request.is_disconnected)
         first = await anext(batches)  # whatever fails before it has a status of its own
         return event_stream(first, batches, data_only=request.url.path.endswith("/invocations"))

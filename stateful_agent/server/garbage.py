@@ -10,5 +10,5 @@ def collect_rarely() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 4, 100)  # a hundred turns that begin at once stay below it
+    gc.set_threshold(50_000, 2, 100)  # fifty turns that begin at once stay below it, and a look takes 50 ms at most
     gc.enable()

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from stateful_agent.errors import InputTooLarge, InvalidRequest
@@ -29,7 +30,10 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route that takes a JSON object, if it declares a body."""
+    """A route that takes a JSON object, if it declares a body, and answers with JSON."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, _answering_json(endpoint), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """How a request is handled."""
@@ -44,6 +48,20 @@ class JsonRoute(APIRoute):
             return await handle(read)
 
         return read_and_handle
+
+
+def _answering_json(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(endpoint)
+    async def answer(*args: Any, **kwargs: Any) -> Response:
+        content = await endpoint(*args, **kwargs)
+        return content if isinstance(content, Response) else await json_response(content)
+
+    return answer
+
+
+async def json_response(content: Any) -> JSONResponse:
+    """An answer in JSON."""
+    return await compute(partial(JSONResponse, content), content)
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

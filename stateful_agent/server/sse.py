@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from fastapi.responses import StreamingResponse
 
 from stateful_agent.errors import ShuttingDown
 from stateful_agent.failures import typed
+from stateful_agent.heavy_work import compute
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.types import Event
 
@@ -28,9 +30,9 @@ async def _lines(
     """Whatever ends the events early becomes the last of them."""
     last = first[-1]["sequence_number"] if first else -1
     try:
-        yield as_text(first)
+        yield await compute(partial(as_text, first), first)
         async for batch in rest:
-            yield as_text(batch)
+            yield await compute(partial(as_text, batch), batch)
             last = batch[-1]["sequence_number"] if batch else last
     except (Exception, asyncio.CancelledError) as error:  # cancelled: the server stops, and has waited long enough
         why = typed(error) if isinstance(error, Exception) else ShuttingDown()

@@ -125,7 +125,7 @@ class _Fork:
             writes = [(channel, value) for task_id, channel, value in base.pending_writes or () if task_id == old.id]
             task = _Task(old, new, _namespace(base.config, old), _namespace(fork, new), writes)
             if kept := await self._kept(task, waiting):
-                self._saver.add_to_copy(fork, kept, new.id)
+                await self._saver.add_to_copy(fork, kept, new.id)
 
     async def _kept(self, task: _Task, waiting: Collection[Interrupt]) -> list[tuple[str, Any]]:
         """What the copy of a task has written."""
