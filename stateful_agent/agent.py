@@ -52,6 +52,7 @@ from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
 from stateful_agent.time_travel.threads import locate
+from stateful_agent.traces import for_trace
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
@@ -140,7 +141,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(body)
             if mlflow.get_current_active_span():  # not all turns are traced
-                await compute(lambda: span.set_inputs(request.model_dump(exclude_none=True)), request.input)
+                await compute(lambda: span.set_inputs(for_trace(request.model_dump(exclude_none=True))), request.input)
             events = ResponseEvents(
                 response_to(request, attempt.response_id, int(time.time())),
                 tool_items=tool_items_in(request, self.settings.tool_items, for_mlflow=for_mlflow),
@@ -154,7 +155,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 raise typed(error) from error
             for step in events.dropped:
                 self.store.streams.was_dropped(step_path(step))
-            await compute(partial(span.set_outputs, event["response"]), event)
+            span.set_outputs(for_trace(event["response"]))
 
     async def _events_for(
         self, request: ResponsesRequest, attempt: Attempt, events: ResponseEvents

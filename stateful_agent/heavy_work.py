@@ -23,7 +23,7 @@ HOLD_SECONDS = 0.02
 
 async def compute(work: Callable[[], T], *inputs: Any) -> T:
     """What `work` returns, which is pure. If its inputs are large, it is done on a thread: the loop goes on."""
-    if not _are_large(inputs):
+    if not is_large(inputs):
         return work()
     beside = ThreadPoolExecutor(1)
     try:
@@ -42,8 +42,9 @@ async def unhurried(items: Iterable[T]) -> AsyncIterator[T]:
             since = time.monotonic()
 
 
-def _are_large(inputs: Iterable[Any]) -> bool:
-    size, rest = 0, list(inputs)
+def is_large(*values: Any) -> bool:
+    """Whether it takes the loop long to go over all that they hold."""
+    size, rest = 0, list(values)
     while rest and size <= LARGE:
         value = rest.pop()
         size += 1

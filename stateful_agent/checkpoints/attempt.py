@@ -28,6 +28,11 @@ class Attempt:
         """The attempt of a request that nobody sends twice."""
         return cls(f"resp_{uuid.uuid4().hex}", b"", is_recorded=False)
 
+    def again(self) -> Self:
+        """The same request under another id, which follows from this one: the run of this one never began, for good."""
+        name = uuid.uuid5(UUID(self.response_id.removeprefix("resp_")), "again")
+        return type(self)(f"resp_{name.hex}", self.digest, is_retry=self.is_retry)
+
     def new_thread_id(self) -> str:
         """The id of a thread that the request begins: a second attempt with the same key finds the first's."""
         return str(UUID(self.response_id.removeprefix("resp_")) if self.is_recorded else uuid.uuid4())

@@ -57,7 +57,7 @@ class StoredRun:
     thread_id: str
     began_at: datetime
     status: str | None
-    """How it has ended, if it has; `lost`: its process gave no sign of life."""
+    """How it has ended, if it has; `lost` or, if it waited for its thread, `not_begun`: its process was silent."""
 
     waits: bool
     """Whether it has not begun: it waits for its thread."""

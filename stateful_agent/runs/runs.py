@@ -30,6 +30,10 @@ HasLeft = Callable[[], Awaitable[bool]]
 """Tells whether the caller has hung up."""
 
 
+LOST: dict[str, type[AgentError]] = {"lost": TurnLost, "not_begun": TurnNotBegun}
+"""Why a run whose process gave no sign of life emits no more, by its status."""
+
+
 class Runs:
     """Begins a run for a request, or finds the one that a duplicate of it has already."""
 
@@ -46,7 +50,7 @@ class Runs:
             AgentError: the turn failed.
         """
         user = identify(user, request.context, self._agent.settings.trusted_identity)
-        run = self._start(request, attempt, user)
+        run = await self._accepted(request, attempt, user)
         with run.followed():
             async for batch in self._events(run, user):
                 if batch:
@@ -65,7 +69,7 @@ class Runs:
             AgentError: before the first event. Later, it is the last event.
         """
         user = identify(user, request.context, self._agent.settings.trusted_identity)
-        run = self._start(request, attempt, user)
+        run = await self._accepted(request, attempt, user)
         with run.followed():
             async for batch in self._events(run, user):
                 if batch and batch[0]["type"] == "error" and batch[0]["sequence_number"] == 0:
@@ -84,9 +88,8 @@ class Runs:
         """
         self.check_background(request)
         user = identify(user, request.context, self._agent.settings.trusted_identity)
-        run = self._start(request, attempt, user)
+        run = await self._accepted(request, attempt, user)
         attempt = run.attempt
-        await attempt.is_accepted.wait()
         if isinstance(run.error, AlreadyAnswered):
             with gone_as_conflict():
                 return await self.retrieve(run.error.response_id, user)
@@ -109,6 +112,20 @@ class Runs:
             raise InvalidRequest("store: false keeps nothing, so there is no background.", param="background")
         if "operation" in (request.custom_inputs or {}):
             raise InvalidRequest("An operation cannot be done in the background.", param="background")
+
+    async def _accepted(self, request: ResponsesRequest, attempt: Attempt, user: User) -> Run:
+        """A run that has begun, waits for its thread, or was refused.
+
+        If there was one of the same key whose process died before it began, that is its end, and this is another one.
+        """
+        run = self._start(request, attempt, user)
+        await run.attempt.is_accepted.wait()
+        if isinstance(run.error, AlreadyAnswered) and run.error.response_id == attempt.response_id:
+            with suppress(ResponseNotFound):
+                before = await self._log.read(attempt.response_id, user)
+                if before.status == "not_begun":
+                    return await self._accepted(request, attempt.again(), user)
+        return run
 
     def _start(self, request: ResponsesRequest, attempt: Attempt, user: User) -> Run:
         """Begin a run, unless one with the same key is in this process; then that.
@@ -157,8 +174,8 @@ class Runs:
         # It is read even if the run is in this process: whichever process is asked answers the same.
         stored = await self._log.read(response_id, self._identified(user))
         events, status = stored.events, stored.status or ("queued" if stored.waits else "in_progress")
-        if status == "lost":
-            events = [*events, error_event(_why_lost(stored), len(events))]
+        if status in LOST:
+            events = [*events, error_event(LOST[status](), len(events))]
         begun = empty_response(response_id, int(stored.began_at.timestamp()))
         return response_from(begun, stored.thread_id, status, events)
 
@@ -214,8 +231,8 @@ class Runs:
                 emitted_at = clock()
                 yield stored.events
             try:
-                if stored.status == "lost":
-                    raise _why_lost(stored)
+                if stored.status in LOST:
+                    raise LOST[stored.status]()
                 if stored.status is not None:
                     return
                 await asyncio.sleep(STORE_SECONDS)
@@ -227,11 +244,6 @@ class Runs:
 
     def _identified(self, user: User | None) -> User:
         return identify(user, None, self._agent.settings.trusted_identity)
-
-
-def _why_lost(stored: StoredRun) -> AgentError:
-    """Why a run whose process has died emits no more."""
-    return TurnNotBegun() if stored.waits else TurnLost()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class Server:
         folder.mkdir()
         self.runs, self.url = folder / "runs", ""
         self._model, self._folder, self._environment = model, folder, environment | {"TOOL_RUNS": str(self.runs)}
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._running = ExitStack()
 
     def start(self) -> None:
@@ -24,12 +24,12 @@ class Server:
         folder = self._folder / str(port)
         folder.mkdir()
         one = ("--workers", "1")  # so that all of it is killed
-        self._process = self._running.enter_context(serving(self._model, folder, port, *one, **self._environment))
+        self.process = self._running.enter_context(serving(self._model, folder, port, *one, **self._environment))
 
     def kill(self) -> None:
-        assert self._process
-        self._process.kill()
-        self._process.wait()
+        assert self.process
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         self._running.close()

@@ -8,6 +8,7 @@ line in the file that TOOL_RUNS names: its thread and the tool.
 import asyncio
 import os
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ class StrictModel(BaseChatModel):
     async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         check(messages)
         asked = next(str(message.text) for message in reversed(messages) if isinstance(message, HumanMessage))
-        called = re.search(r"call ((?:fast|slow|broken|careful| )+)", asked)
+        called = re.search(r"call ((?:fast|slow|broken|careful|blocking| )+)", asked)
         if called and isinstance(messages[-1], HumanMessage):
             chunks: Any = [
                 {"name": name, "args": "{}", "id": uuid.uuid4().hex, "index": n, "type": "tool_call_chunk"}
@@ -126,9 +127,18 @@ async def broken(config: RunnableConfig) -> str:
 
 
 @tool
+async def blocking() -> str:
+    """A tool that holds the event loop for eight seconds, as a coroutine should not."""
+    time.sleep(8)  # noqa: ASYNC251
+    return "blocking is done"
+
+
+@tool
 async def careful() -> str:
     """A tool that a person has to approve."""
     return "careful is done"
 
 
-set_model(LangGraphResponsesAgent(build_graph(StrictModel(), [fast, slow, broken, careful], approve=["careful"])))
+set_model(
+    LangGraphResponsesAgent(build_graph(StrictModel(), [fast, slow, broken, blocking, careful], approve=["careful"]))
+)

@@ -180,7 +180,9 @@ class TestResponses:
         assert response.error
         assert (response.status, response.error.code) == ("failed", "turn_not_begun")
         answer = answered(attempt(hasty))
-        assert answer["id"] == waiting["id"]
+        assert answer["id"] != waiting["id"]  # whose end was told
+        assert client_of(hasty).responses.retrieve(waiting["id"]).status == "failed"
+        assert answered(attempt(hasty))["id"] == answer["id"]
         assert received(answer) == ["human: slowly first", "ai: Answer to slowly first", "human: second"]
         patient.start()
 

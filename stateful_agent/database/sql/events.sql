@@ -5,7 +5,7 @@
 -- refused. Return which of the `runs` somebody has cancelled, and which are given up as lost: of these nothing more is
 -- stored, as others have told their end.
 WITH open AS (
-    SELECT response_id FROM agent_turns WHERE response_id = ANY(%(runs)s) AND status IS DISTINCT FROM 'lost'
+    SELECT response_id FROM agent_turns WHERE response_id = ANY(%(runs)s) AND coalesce(status, '') NOT IN ('lost', 'not_begun')
     ORDER BY response_id FOR NO KEY UPDATE
 ), emitted AS (
     INSERT INTO agent_events (response_id, first, last, type, events)
@@ -36,7 +36,8 @@ WHERE response_id = ANY(%(runs)s) AND status IS NULL
 RETURNING response_id
 
 -- name: end_lost_run
--- Give a run up whose process gives no sign of life, for good: it loses its lease, too, and can write no more.
+-- Give a run up whose process gives no sign of life, for good: it loses its lease, too, and can write no more. One that
+-- is in the queue for its thread has not begun.
 WITH lost AS (
     SELECT response_id, thread_id, holder FROM agent_turns
     WHERE response_id = %(response_id)s AND status IS NULL AND alive_until < clock_timestamp()
@@ -45,7 +46,8 @@ WITH lost AS (
     FROM lost WHERE agent_threads.thread_id = lost.thread_id AND agent_threads.holder = lost.holder
     RETURNING agent_threads.thread_id
 )
-UPDATE agent_turns SET status = 'lost'
+UPDATE agent_turns
+SET status = CASE WHEN EXISTS (SELECT FROM agent_waiting WHERE holder = lost.holder) THEN 'not_begun' ELSE 'lost' END
 FROM lost LEFT JOIN lease USING (thread_id)  -- the thread first, as all who lock both do
 WHERE agent_turns.response_id = lost.response_id AND status IS NULL AND alive_until < clock_timestamp()
 RETURNING agent_turns.response_id

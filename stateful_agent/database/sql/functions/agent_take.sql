@@ -61,7 +61,7 @@ BEGIN
         SELECT _thread_id, _owner, _holder, clock_timestamp() + _lease
         FROM known
         WHERE NOT EXISTS (SELECT FROM duplicate) AND NOT EXISTS (
-            SELECT FROM agent_turns WHERE holder = _holder AND status = 'lost'
+            SELECT FROM agent_turns WHERE holder = _holder AND status IN ('lost', 'not_begun')
         ) AND (
             EXISTS (SELECT FROM own) OR NOT EXISTS (
                 SELECT FROM agent_waiting
