@@ -96,6 +96,21 @@ class ItemNotFound(ThreadNotFound):
     code = "item_not_found"
 
 
+class ForeignOrigin(InvalidRequest):
+    """A web page of another site has sent this: name its origin in ALLOWED_ORIGINS if it may."""
+
+    status = 403
+    code = "foreign_origin"
+    type = "permission_error"
+
+
+class UnknownHost(InvalidRequest):
+    """This server is not asked for by that name: send it as the header host, or list the name in ALLOWED_HOSTS."""
+
+    status = 421
+    code = "unknown_host"
+
+
 class Conflict(AgentError):
     """Somebody else is at work on this thread."""
 

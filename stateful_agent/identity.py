@@ -35,8 +35,8 @@ def identify(named: User | None, context: ChatContext | None, trusted_identity: 
         return named
     if trusted_identity is None:
         return ALL_USERS
-    if trusted_identity == "context" and context and context.user_id:
-        return check_id(context.user_id, "user_id")
+    if trusted_identity == "context" and context and context.user_id and context.user_id.strip():
+        return check_id(context.user_id.strip(), "user_id")
     raise Unidentified()
 
 

@@ -146,6 +146,9 @@ class Settings(BaseSettings):
     allowed_origins: str | None = None
     """The origins whose web pages may call, separated by commas; `*` for all. Unset: the server's own only."""
 
+    allowed_hosts: str | None = None
+    """Names by which the server may be asked, separated by commas. Unset: any; on a loopback address, its own."""
+
     max_input_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest input of a request, in bytes of JSON. The default is what Databricks serving accepts."""
 

@@ -4,6 +4,8 @@ What was encrypted with another key is read with that (`DECRYPTION_KEYS`).
 """
 
 import copy
+import hashlib
+import hmac
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -23,6 +25,9 @@ ENCRYPTED = "+aesgcm"
 
 PREVIEW = "label"
 """The type of the encrypted preview of a message, so that it cannot be taken for a value."""
+
+DIGESTS = b"stateful-agent digests"
+"""Names the key for digests, which is derived from the one that encrypts."""
 
 NONCE_BYTES = 12
 """Random for each value, which is good for 2 ** 32 values under one key."""
@@ -45,10 +50,18 @@ class Cipher:
         self._number: int | None = None
         self._is_required = settings.encryption_required
         self._keys = _keys(settings)
+        key = settings.langgraph_aes_key
+        self._digest_key = hmac.digest(key.get_secret_value().encode(), DIGESTS, "sha256") if key else None
         self.encrypts = bool(self._keys)
         """Whether what is written is encrypted."""
         if self._is_required and not self.encrypts:
             raise Misconfigured("ENCRYPTION_REQUIRED needs a key: set LANGGRAPH_AES_KEY.")
+
+    def digest(self, data: bytes) -> bytes:
+        """A digest of what is not stored itself. If there is a key, nobody without it can find out what that was."""
+        if self._digest_key is None:
+            return hashlib.sha256(data).digest()
+        return hmac.digest(self._digest_key, data, "sha256")
 
     def only_newest(self) -> Self:
         """The same, which cannot decrypt what is encrypted with another key than the one that encrypts."""

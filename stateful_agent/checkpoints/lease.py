@@ -9,7 +9,6 @@ that asks, and can write no more. Time is the database's.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -47,7 +46,7 @@ class Leases:
         self.pool = pool
         self._timeout = timeout
         self._threads: dict[UUID, str] = {}
-        self._renewing: Future[None] | None = None
+        self._is_renewing = False
 
     async def take(self, values: dict[str, Any], attempt: Attempt) -> DictRow | None:
         """Take the lease on a thread when those who came before are done with it, and renew it until it is dropped.
@@ -92,9 +91,10 @@ class Leases:
                 with suppress(StorageUnavailable):  # a ticket that is not renewed counts no more after two seconds
                     await fetch(self.pool, LEASES["leave_queue"], values)
         self._threads[holder] = thread_id
-        if self._renewing is None:
+        if not self._is_renewing:  # for good: to stop and go on with each turn would cost more
             assert self.pool.aside
-            self._renewing = self.pool.aside.every(HEARTBEAT_SECONDS, self._renew)
+            self.pool.aside.every(HEARTBEAT_SECONDS, self._renew)
+            self._is_renewing = True
         return row
 
     def holds(self, holder: UUID) -> bool:
@@ -104,9 +104,6 @@ class Leases:
     def drop(self, holder: UUID) -> None:
         """Renew a lease no more."""
         self._threads.pop(holder, None)
-        if not self._threads and self._renewing is not None:
-            self._renewing.cancel()
-            self._renewing = None
 
     async def _renew(self, open_pool: Callable[[], Awaitable[Pool]]) -> None:
         held = dict(self._threads)  # a copy: this runs on another thread

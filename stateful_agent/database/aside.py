@@ -42,8 +42,8 @@ class Aside(Generic[P]):
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(with_pool(), self._started()))
 
-    def every(self, seconds: float, work: Callable[[Open[P]], Awaitable[None]]) -> Future[None]:
-        """Do `work` again and again, until what is returned is cancelled. It is given what opens the pool."""
+    def every(self, seconds: float, work: Callable[[Open[P]], Awaitable[None]]) -> None:
+        """Do `work` again and again, until this is closed. It is given what opens the pool."""
 
         async def beat() -> None:
             while True:
@@ -53,7 +53,6 @@ class Aside(Generic[P]):
         beating = asyncio.run_coroutine_threadsafe(beat(), self._started())
         self._beats.add(beating)
         beating.add_done_callback(self._beats.discard)
-        return beating
 
     async def close(self) -> None:
         """Hang up, and end the thread."""

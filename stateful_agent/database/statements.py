@@ -4,7 +4,9 @@
 those that every turn runs, as functions of the database. Postgres plans a statement anew each time it is asked, which
 takes longer than these take to run; of a function, each connection keeps the plan. It would still plan the first five
 calls anew, to see whether it gains from knowing the values: here it does not. Prepared statements would do the same,
-but not behind a proxy that pools transactions.
+but not behind a proxy that pools transactions. And a plan that was made of guesses about how much is stored could read
+whole tables, or be compiled anew at each call (`jit`): of a function these ways are barred, so that it takes the same
+time however much others have stored.
 """
 
 import functools

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +38,9 @@ STORE_SECONDS = 0.25
 
 SWEEP_SECONDS = 60
 """Between two deletions of what is kept no more."""
+
+SWEEP_STEP = 1000
+"""Runs that are deleted at once."""
 
 GIVE_UP_SECONDS = 60
 """For how long a run that has ended waits for a database that is away."""
@@ -76,6 +78,8 @@ class EventLog:
         self._database, self._store, self._loop = database, store, loop
         self._refused: list[UUID] = []
         self._storing: asyncio.Task[None] | None = None
+        self._lives_on: Pool | None = None
+        """The pool over which signs of life are given."""
         self._order = asyncio.Lock()
         self._swept_at = -float(SWEEP_SECONDS)
 
@@ -191,38 +195,41 @@ class EventLog:
                     here.cancel()
 
     async def _keep_storing(self) -> None:
-        clock, signs_of_life = asyncio.get_running_loop().time, None
-        try:
-            while self.running or self._refused:
-                if signs_of_life is None:
-                    signs_of_life = await self._give_signs_of_life()
-                await asyncio.sleep(STORE_SECONDS)
-                await self._try_to_store()
-                if self.seconds and clock() - self._swept_at > SWEEP_SECONDS:
-                    self._swept_at = clock()
-                    with suppress(AgentError):
-                        await fetch(await self._database.pool(), EVENTS["delete_old_runs"], {"age": self.seconds})
-                for run in list(self.running.values()):
-                    if run.status is not None and clock() - run.ended_at > GIVE_UP_SECONDS:
-                        self._forget(run)
-        finally:
-            self._storing = None
-            if signs_of_life:
-                signs_of_life.cancel()
+        clock = asyncio.get_running_loop().time
+        with suppress(AgentError):
+            await self._give_signs_of_life()
+        while self.running or self._refused:
+            await asyncio.sleep(STORE_SECONDS)
+            await self._try_to_store()
+            if self.seconds and clock() - self._swept_at > SWEEP_SECONDS:
+                self._swept_at = clock()
+                with suppress(AgentError):
+                    await self._sweep()
+            for run in list(self.running.values()):
+                if run.status is not None and clock() - run.ended_at > GIVE_UP_SECONDS:
+                    self._forget(run)
+        self._storing = None
 
-    async def _give_signs_of_life(self) -> Future[None] | None:
-        """Show that the runs here are not lost, however busy the event loop is."""
+    async def _give_signs_of_life(self) -> None:
+        """Show from now on that the runs here are not lost, however busy the event loop is."""
+        pool = await self._database.pool()
+        if self._lives_on is pool:
+            return
 
         async def renew(open_pool: Callable[[], Awaitable[Pool]]) -> None:
             if runs := [run.attempt.response_id for run in list(self.running.values()) if run.attempt.holder]:
                 with suppress(AgentError):
                     await fetch(await open_pool(), EVENTS["renew_runs"], {"runs": runs, "lease": LEASE})
 
-        with suppress(AgentError):
-            aside = (await self._database.pool()).aside
-            assert aside
-            return aside.every(HEARTBEAT_SECONDS, renew)
-        return None
+        assert pool.aside
+        pool.aside.every(HEARTBEAT_SECONDS, renew)
+        self._lives_on = pool
+
+    async def _sweep(self) -> None:
+        """Delete what is kept no more, in small steps beside the turns that run."""
+        pool, values = await self._database.pool(), {"age": self.seconds, "step": SWEEP_STEP}
+        while len(await fetch(pool, EVENTS["delete_old_runs"], values)) == SWEEP_STEP:
+            pass
 
     async def _try_to_store(self, end_of: Run | None = None) -> None:
         try:

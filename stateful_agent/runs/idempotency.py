@@ -1,9 +1,8 @@
 """Which requests are the same: clients send one again by themselves, and it must not become a second turn. Pure."""
 
-import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +14,12 @@ KEYS = UUID("5f0c6f6e-7b1c-4b7e-9a55-3d2f6a1e8c40")
 """Names the ids that are made of callers' keys."""
 
 
-def attempt_of(headers: Mapping[str, str], body: Mapping[str, Any], user: User | None) -> Attempt:
+def attempt_of(
+    headers: Mapping[str, str], body: Mapping[str, Any], user: User | None, digest: Callable[[bytes], bytes]
+) -> Attempt:
     """The attempt that a request is. With an `Idempotency-Key`, its id follows from the user and the key.
+
+    The request is known again by the `digest` of its body.
 
     Without, `x-stainless-retry-count`, which OpenAI's clients send, says whether it is a retry.
 
@@ -34,4 +37,4 @@ def attempt_of(headers: Mapping[str, str], body: Mapping[str, Any], user: User |
         text = json.dumps(asked, sort_keys=True, ensure_ascii=False)
     except RecursionError as error:
         raise InvalidRequest("The request's body is nested too deeply.") from error
-    return Attempt(f"resp_{name.hex}", hashlib.sha256(text.encode()).digest(), is_retry=count.strip("0").isdigit())
+    return Attempt(f"resp_{name.hex}", digest(text.encode()), is_retry=count.strip("0").isdigit())

@@ -22,6 +22,7 @@ from stateful_agent.responses.types import MODEL
 from stateful_agent.runs.event_log import EventLog
 from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs
+from stateful_agent.server.callers import KnownCallers, names_of
 from stateful_agent.server.conversation_routes import conversation_routes
 from stateful_agent.server.errors import answer_errors
 from stateful_agent.server.json_body import JsonRoute, json_response
@@ -37,9 +38,13 @@ TURN_PATHS = ("/responses", "/v1/responses", "/invocations", "/serving-endpoints
 """Where turns are taken: as OpenAI's clients, MLflow's and Databricks' ask for them."""
 
 
-def create_app(agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambda: None) -> FastAPI:
-    """An app that serves an agent on the server's own event loop. `ready` is called when requests can come."""
+def create_app(
+    agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambda: None, host: str = "0.0.0.0"
+) -> FastAPI:
+    """An app that serves an agent on the server's own event loop, which listens at `host`. `ready` is called when
+    requests can come."""
     settings = agent.settings
+    origins = [origin.strip() for origin in (settings.allowed_origins or "").split(",") if origin.strip()]
     log = EventLog(agent.database, agent.store, agent.loop, settings.event_log_seconds)
     runs = Runs(agent, log)
 
@@ -60,27 +65,34 @@ def create_app(agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambd
     app.state.user_header = None if trusted == "context" else trusted
     answer_errors(app)
     app.add_middleware(EncodedSlashes)
-    if settings.allowed_origins:
+    app.add_middleware(KnownCallers, origins=origins, hosts=names_of(host, settings.allowed_hosts))
+    if origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=[origin.strip() for origin in settings.allowed_origins.split(",")],
+            allow_origins=origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=["Retry-After", "x-should-retry"],
         )
     of_operations = (conversation_routes(agent), thread_routes(agent), memory_routes(agent))
-    for router in (turn_routes(runs), response_routes(agent, runs), *of_operations):
+    for router in (
+        turn_routes(runs, lambda data: agent.store.cipher.digest(data)),
+        response_routes(agent, runs),
+        *of_operations,
+    ):
         app.include_router(router, responses=ERRORS)
     app.include_router(about_routes())
     return app
 
 
-def turn_routes(runs: Runs) -> APIRouter:
+def turn_routes(runs: Runs, digest: Callable[[bytes], bytes]) -> APIRouter:
     """Routes that take a turn."""
     router = APIRouter(route_class=JsonRoute)
 
     async def respond(request: Request, body: dict[str, Any], user: NamedUser) -> Response:
-        asked, attempt = await compute(lambda: (read_request(body), attempt_of(request.headers, body, user)), body)
+        asked, attempt = await compute(
+            lambda: (read_request(body), attempt_of(request.headers, body, user, digest)), body
+        )
         if asked.background:
             runs.check_background(asked)
         if not asked.stream:

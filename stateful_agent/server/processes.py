@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from stateful_agent.server.connections import BoundedConnection
 from stateful_agent.server.signals import interrupts_delayed, stop_at_hangup
 from stateful_agent.server.target import CannotServe, locate, other_code
 from stateful_agent.server.worker import create_worker_app
@@ -56,11 +57,12 @@ def _run(target: Path, host: str, port: int, workers: int) -> None:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     spawn = multiprocessing.get_context("spawn")
     config = uvicorn.Config(
-        partial(create_worker_app, target, address, spawn.Semaphore(1), spawn.Semaphore(1), spawn.Lock()),
+        partial(create_worker_app, target, host, address, spawn.Semaphore(1), spawn.Semaphore(1), spawn.Lock()),
         factory=True,
         host=host,
         port=port,
         workers=workers,
+        http=BoundedConnection,
         log_level="warning",
         timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
         timeout_worker_healthcheck=30,

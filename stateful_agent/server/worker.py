@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def create_worker_app(
-    target: Path, address: str, may_announce: Semaphore, may_complain: Semaphore, setting_up_traces: Lock
+    target: Path, host: str, address: str, may_announce: Semaphore, may_complain: Semaphore, setting_up_traces: Lock
 ) -> "ASGIApp":
     """The app that serves the agent of a Python file or a logged model.
 
@@ -47,7 +47,7 @@ def create_worker_app(
         if may_announce.acquire(block=False):
             print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
 
-    return without_traceback(create_app(agent, ready))
+    return without_traceback(create_app(agent, ready, host))
 
 
 def _load(target: Path, may_complain: Semaphore) -> "LangGraphResponsesAgent":

@@ -3,7 +3,6 @@
 import json
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -16,6 +15,9 @@ from stateful_agent.identity import ALL_USERS, User, owner_parameters
 from stateful_agent.responses.thread_ref import ThreadRef
 
 THREADS = statements("threads")
+
+PRUNE_STEP = 1000
+"""Checkpoints of a thread that are deleted at once, while turns on it wait."""
 
 METADATA = "metadata"
 """The type of what a caller notes of a thread."""
@@ -128,23 +130,37 @@ async def delete_threads(pool: Pool, user: User) -> int:
 
 
 async def prune(pool: Pool, user: User, age: float) -> dict[str, int]:
-    """Delete a user's checkpoints older than `age` seconds, save the head of each thread, where no turn runs."""
-    found = await fetch(pool, THREADS["list_prunable"], {"age": age} | owner_parameters(user))
-    deleted = {"threads": 0} | dict.fromkeys(TABLES, 0)
-    for row in found:
-        values = {"thread_id": row["thread_id"], "age": age}
-        for name, count in (await with_connection(pool, partial(_prune_thread, values))).items():
-            deleted[name] += count
+    """Delete a user's checkpoints older than `age` seconds, save the head of each thread, where no turn runs.
+
+    It takes small steps, beside the turns that run on other threads, and can be done again if it is cut off.
+    """
+    deleted, after = {"threads": 0} | dict.fromkeys(TABLES, 0), ""
+    while page := await fetch(pool, THREADS["list_prunable"], {"age": age, "after_id": after} | owner_parameters(user)):
+        for row in page:
+            if row["is_prunable"]:
+                for name, count in (await _prune_thread(pool, row["thread_id"], age)).items():
+                    deleted[name] += count
+        after = page[-1]["thread_id"]
     return deleted
 
 
-async def _prune_thread(values: dict[str, Any], connection: Connection) -> dict[str, int]:
-    async with connection.transaction():
-        if not (await connection.execute(THREADS["begin_prune"], values)).rowcount:
-            return {}
-        pruned = {
-            table: (await connection.execute(THREADS[f"prune_{table}"], values)).rowcount
-            for table in ("checkpoints", "writes", "blobs", "messages")  # each goes by what those before it left
-        }
-        await connection.execute(THREADS["cut_orphans"], values)
-        return pruned | {"threads": 1}
+async def _prune_thread(pool: Pool, thread_id: str, age: float) -> dict[str, int]:
+    values = {"thread_id": thread_id, "age": age, "step": PRUNE_STEP}
+    pruned = {"threads": 1, "checkpoints": 0}
+
+    async def step(connection: Connection) -> dict[str, int] | None:
+        async with connection.transaction():
+            if not (await connection.execute(THREADS["begin_prune"], values)).rowcount:
+                return None
+            counts = {"checkpoints": (await connection.execute(THREADS["prune_checkpoints"], values)).rowcount}
+            await connection.execute(THREADS["cut_orphans"], values)
+            if counts["checkpoints"] < PRUNE_STEP:  # the last step: then the rest goes by what is left
+                for table in ("writes", "blobs", "messages"):
+                    counts[table] = (await connection.execute(THREADS[f"prune_{table}"], values)).rowcount
+            return counts
+
+    while counts := await with_connection(pool, step):
+        pruned["checkpoints"] += counts.pop("checkpoints")
+        if counts:
+            return pruned | counts
+    return pruned if pruned["checkpoints"] else {}

@@ -50,6 +50,7 @@ VALUES: dict[str, Any] = {
     "owner": None,
     "response_id": None,
     "limit": 10,
+    "step": 10,
     "age": 1,
     "lock": 1,
     "first": 0,

@@ -1,6 +1,7 @@
 """A response can be had again while it is made and for a while after, from any server on the database."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,6 +31,10 @@ from stateful_agent.runs.runs import Runs
 Make = Callable[..., Any]
 
 WORDS = [*"abcdefgh"]
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 @pytest.fixture
@@ -374,7 +379,7 @@ def test_two_statements_at_once_do_not_store_the_same_events_twice(agent: Any, m
 
     async def store_twice() -> list[int]:
         log = EventLog(agent.database, agent.store, agent.loop, 3600)
-        attempt = attempt_of({}, {"input": "hi", "custom_inputs": {"thread_id": "t"}}, None)
+        attempt = attempt_of({}, {"input": "hi", "custom_inputs": {"thread_id": "t"}}, None, sha256)
         events = [event async for event in agent.aevents({"input": "hi", "custom_inputs": {"thread_id": "t"}}, attempt)]
         run = Run(attempt)
         log.running[attempt.response_id] = run
@@ -403,7 +408,7 @@ def test_a_stream_that_nobody_reads_to_its_end_is_not_delivered(agent: Any, data
     async def be_answered() -> None:
         log = EventLog(agent.database, agent.store, agent.loop, 3600)
         body = {"input": "hi", "custom_inputs": {"thread_id": "t"}}
-        async for _ in Runs(agent, log).stream(read_request(body), attempt_of({}, body, None), None, left):
+        async for _ in Runs(agent, log).stream(read_request(body), attempt_of({}, body, None, sha256), None, left):
             pass
         await log.store()
 

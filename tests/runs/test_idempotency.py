@@ -1,5 +1,6 @@
 """One call is one turn, however often its client sends it. The same text in two calls is two turns."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,10 @@ from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs
 
 Make = Callable[..., Any]
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 @pytest.fixture
@@ -144,7 +149,7 @@ class TestRetries:
         say(agent, "hello", thread_id="t")
         body = {"input": "hi", "custom_inputs": {"thread_id": "t"}}
         key = {"idempotency-key": "my key"}
-        first, retry = (attempt_of(key, body, user=None) for _ in range(2))
+        first, retry = (attempt_of(key, body, None, sha256) for _ in range(2))
 
         class Forgetful(EventLog):
             """Its first turn was refused, and goes just before anybody can look at it."""
@@ -261,7 +266,7 @@ class TestRepeats:
 
         async def be_answered() -> None:
             log = EventLog(agent.database, agent.store, agent.loop, 3600)
-            attempt = attempt_of({}, body, user=None)
+            attempt = attempt_of({}, body, None, sha256)
             async for batch in Runs(agent, log).stream(read_request(body), attempt, None, still_there):
                 if batch[-1]["type"] == "response.completed":
                     await log.store()
@@ -296,22 +301,22 @@ class TestKeys:
 
     def test_other_users_have_other_keys(self) -> None:
         mine, theirs = (
-            attempt_of({"idempotency-key": "k"}, {"input": "x", "context": {"user_id": user}}, None)
+            attempt_of({"idempotency-key": "k"}, {"input": "x", "context": {"user_id": user}}, None, sha256)
             for user in ("alice", "bob")
         )
         assert mine.response_id != theirs.response_id
-        assert mine.response_id != attempt_of({"idempotency-key": "k"}, {"input": "x"}, "alice").response_id
+        assert mine.response_id != attempt_of({"idempotency-key": "k"}, {"input": "x"}, "alice", sha256).response_id
 
     def test_a_key_that_is_too_long(self) -> None:
         with pytest.raises(InvalidRequest, match="255"):
-            attempt_of({"idempotency-key": "k" * 256}, {}, None)
+            attempt_of({"idempotency-key": "k" * 256}, {}, None, sha256)
 
 
 def test_a_body_is_the_same_whether_it_is_streamed_or_not() -> None:
     streamed, other = ({"input": "x", "custom_inputs": {"thread_id": "t"}} | more for more in ({"stream": True}, {}))
-    assert attempt_of({}, streamed, None).digest == attempt_of({}, other, None).digest
+    assert attempt_of({}, streamed, None, sha256).digest == attempt_of({}, other, None, sha256).digest
 
 
 @pytest.mark.parametrize(("header", "is_retry"), [({}, False), (retried(0), False), (retried(2), True)])
 def test_what_is_known_to_be_a_retry(header: dict[str, str], is_retry: bool) -> None:
-    assert attempt_of(header, {}, None).is_retry is is_retry
+    assert attempt_of(header, {}, None, sha256).is_retry is is_retry

@@ -53,8 +53,13 @@ WHERE agent_turns.response_id = lost.response_id AND status IS NULL AND alive_un
 RETURNING agent_turns.response_id
 
 -- name: delete_old_runs
--- Delete the runs that ended longer ago than `age` seconds, with their events.
-DELETE FROM agent_turns WHERE alive_until < clock_timestamp() - %(age)s * interval '1 second'
+-- Delete some of the runs that ended longer ago than `age` seconds, with their events.
+DELETE FROM agent_turns WHERE response_id IN (
+    SELECT response_id FROM agent_turns
+    WHERE began_at < clock_timestamp() - %(age)s * interval '1 second'
+        AND alive_until < clock_timestamp() - %(age)s * interval '1 second'
+    LIMIT %(step)s FOR UPDATE SKIP LOCKED
+)
 RETURNING response_id
 
 -- name: read_run

@@ -62,15 +62,22 @@ DELETE FROM checkpoint_writes WHERE thread_id = %(thread_id)s
 DELETE FROM agent_messages WHERE thread_id = %(thread_id)s
 
 -- name: list_prunable
--- A user's threads that have checkpoints older than `age` seconds which are not the newest of their namespace.
-SELECT DISTINCT thread_id FROM agent_threads JOIN checkpoints AS old USING (thread_id)
-WHERE (%(all_users)s OR owner = %(owner)s)
-    AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
-    AND EXISTS (
-        SELECT FROM checkpoints AS newer
-        WHERE newer.thread_id = old.thread_id AND newer.checkpoint_ns = old.checkpoint_ns
-            AND newer.checkpoint_id > old.checkpoint_id
-    )
+-- Some of a user's threads, those after `after_id` in the order of their ids, and which of them have checkpoints older than
+-- `age` seconds beside the newest.
+SELECT thread_id, (
+    SELECT (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+    FROM checkpoints WHERE checkpoints.thread_id = page.thread_id AND checkpoint_ns = ''
+    ORDER BY checkpoint_id LIMIT 1
+) AND EXISTS (
+    SELECT FROM checkpoints WHERE checkpoints.thread_id = page.thread_id AND checkpoint_ns = ''
+    ORDER BY checkpoint_id OFFSET 1
+) AS is_prunable
+FROM (
+    SELECT thread_id FROM agent_threads
+    WHERE (%(all_users)s OR owner = %(owner)s) AND thread_id > %(after_id)s
+    ORDER BY thread_id LIMIT 500
+) AS page
+ORDER BY thread_id
 
 -- name: begin_prune
 -- Lock a thread on which no turn runs.
@@ -79,14 +86,18 @@ WHERE thread_id = %(thread_id)s AND held_until < clock_timestamp()
 RETURNING thread_id
 
 -- name: prune_checkpoints
--- Delete the checkpoints older than `age` seconds. In each namespace the newest stays, however old it is.
-DELETE FROM checkpoints AS old
-WHERE thread_id = %(thread_id)s
-    AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
-    AND checkpoint_id < (
-        SELECT max(checkpoint_id) FROM checkpoints AS newest
-        WHERE newest.thread_id = %(thread_id)s AND newest.checkpoint_ns = old.checkpoint_ns
-    )
+-- Delete some of the checkpoints older than `age` seconds, the oldest first. In each namespace the newest stays, however
+-- old it is.
+DELETE FROM checkpoints WHERE thread_id = %(thread_id)s AND (checkpoint_ns, checkpoint_id) IN (
+    SELECT checkpoint_ns, checkpoint_id FROM checkpoints AS old
+    WHERE thread_id = %(thread_id)s
+        AND (checkpoint ->> 'ts')::timestamptz < now() - %(age)s * interval '1 second'
+        AND checkpoint_id < (
+            SELECT max(checkpoint_id) FROM checkpoints AS newest
+            WHERE newest.thread_id = %(thread_id)s AND newest.checkpoint_ns = old.checkpoint_ns
+        )
+    ORDER BY checkpoint_id LIMIT %(step)s
+)
 
 -- name: prune_writes
 -- Delete the writes whose checkpoint is gone.

@@ -8,7 +8,11 @@ RETURNS TABLE (
     thread_id text, checkpoint jsonb, checkpoint_ns text, checkpoint_id text, parent_checkpoint_id text, metadata jsonb,
     channel_values bytea[], pending_writes bytea[], thread_created_at timestamptz, unknown bytea[]
 )
-LANGUAGE sql STABLE AS $function$
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT found.*, (
         SELECT array_agg(ARRAY[number::text::bytea, message.type::bytea, message.blob])
         FROM generate_subscripts(found.channel_values, 1) AS n,
@@ -43,5 +47,6 @@ LANGUAGE sql STABLE AS $function$
         WHERE c.thread_id = _thread_id AND c.checkpoint_ns = _checkpoint_ns
             AND c.checkpoint_id = coalesce(_checkpoint_id, c.checkpoint_id)
         ORDER BY c.checkpoint_id DESC LIMIT 1
-    ) AS found
+    ) AS found;
+END
 $function$;

@@ -9,7 +9,8 @@ CREATE OR REPLACE FUNCTION agent_store(
     _messages json, _writes json, _checkpoints json, _data bytea[]
 )
 RETURNS TABLE (thread_id text)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $function$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY

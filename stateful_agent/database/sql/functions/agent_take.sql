@@ -20,7 +20,8 @@ RETURNS TABLE (
     thread_id text, checkpoint jsonb, checkpoint_ns text, checkpoint_id text, parent_checkpoint_id text, metadata jsonb,
     channel_values bytea[], pending_writes bytea[], thread_created_at timestamptz, unknown bytea[]
 )
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $function$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $function$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
