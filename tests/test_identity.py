@@ -130,6 +130,18 @@ class TestHeader:
         assert http.get("/threads", headers=bob).json() == []
         assert http.get("/threads/t/state", headers=alice).status_code == 200
 
+    def test_blanks_around_a_name_are_no_part_of_it(self, http: TestClient) -> None:
+        body = {"input": "I'm headed to SF!", "custom_inputs": {"thread_id": "t"}}
+        assert http.post("/responses", json=body, headers={"X-Forwarded-User": "alice"}).status_code == 200
+        assert http.get("/threads/t", headers={"X-Forwarded-User": " alice "}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("lines", "status"), [(["alice", "bob"], 401), (["bob", "bob"], 401), (["  "], 401), (["a" * 256], 400)]
+    )
+    def test_what_names_nobody_is_refused(self, http: TestClient, lines: list[str], status: int) -> None:
+        headers = [("X-Forwarded-User", line) for line in lines]
+        assert http.get("/threads", headers=headers).status_code == status
+
     def test_without_it_everything_is_closed(self, http: TestClient) -> None:
         forged = {"input": "hello", "context": {"user_id": "alice"}}
         for refused in (

@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -125,14 +123,9 @@ class Database:
         ours = self._loop is asyncio.get_running_loop()  # a forked child must not hang up on its parent's behalf
         if ours and opening is not None and opening.done() and not opening.exception():
             pool = opening.result()
-            if self._embedded is None:
-                await pool.close()
-                return
-            with self._embedded.leaving:  # of processes that end together, one is the last
-                last = await _is_alone(pool)
-                await pool.close()
-                if last:
-                    self._embedded.stop()  # not on another thread: there are none left when the interpreter exits
+            await pool.close()
+            if self._embedded:
+                self._embedded.leave()
 
     async def set_up(self, role: str | None = None) -> list[str]:
         """Create the tables or bring them up to date, as their owner; let `role` read and write their rows.
@@ -201,9 +194,7 @@ class Database:
             url = self._settings.database_url.get_secret_value()
         else:
             self._embedded = EmbeddedPostgres(self._settings.agent_data_dir / "postgres")
-            # By this name `close` knows this agent's connections from those of others.
-            name = f"stateful-agent-{uuid.uuid4().hex[:8]}"
-            url = make_conninfo(await asyncio.to_thread(self._embedded.start), application_name=name)
+            url = await asyncio.to_thread(self._embedded.start)
         return in_schema(url, self._settings.database_schema)
 
 
@@ -292,16 +283,3 @@ async def _check_entry(url: str, kwargs: dict[str, Any]) -> None:
             if re.search(words, str(error)):
                 logger.warning("The database lets nobody in: %s", error)
                 raise Misconfigured(f"{reason} Trying again does not help.") from error
-
-
-async def _is_alone(pool: Pool) -> bool:
-    """Whether no other agent is connected to this server, or it no longer answers anybody."""
-    try:
-        async with pool.connections.connection(timeout=1) as connection:
-            for _ in range(5):  # the server takes a moment to forget an agent that has just hung up
-                if await migrations.ask(connection, migrations.SETUP["count_other_agents"]) == 0:
-                    return True
-                await asyncio.sleep(0.1)
-            return False
-    except (psycopg.OperationalError, PoolTimeout):
-        return True

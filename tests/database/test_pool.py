@@ -104,6 +104,21 @@ def test_the_embedded_server_stops_with_its_last_user(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
+def test_it_is_not_stopped_under_one_whose_connections_are_gone(tmp_path: Path) -> None:
+    async def use() -> None:
+        first, second = (database_for(Settings(agent_data_dir=tmp_path)) for _ in range(2))
+        await first.pool()
+        await (await second.pool()).connections.drain()
+        hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        await fetch(await first.pool(), hang_up, {})
+        await first.close()
+        assert await fetch(await second.pool(), "SELECT 1 AS one", {}) == [{"one": 1}]
+        await second.close()
+
+    asyncio.run(use())
+    assert left_running(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -33,8 +33,3 @@ WHERE nspname = %(schema)s AND proname = ANY (%(functions)s)
 -- The indexes of tables that were left half-made.
 SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE NOT indisvalid AND indrelid = ANY (%(tables)s::text[]::regclass[])
-
--- name: count_other_agents
--- How many connections others have to this server, by the name that each agent gives its own.
-SELECT count(*) FROM pg_stat_activity
-WHERE backend_type = 'client backend' AND application_name <> current_setting('application_name')
