@@ -26,8 +26,8 @@ def http_request(thread_id: str, *, stream: bool = False) -> bytes:
     """A turn on a thread."""
     messages = [{"role": "user", "content": QUESTION}]
     body = json.dumps({"input": messages, "stream": stream, "custom_inputs": {"thread_id": thread_id}}).encode()
-    head = f"POST /responses HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-    return head.encode() + END_OF_HEAD + body
+    head = "POST /responses HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}".encode() + END_OF_HEAD + body
 
 
 async def answer(reader: asyncio.StreamReader) -> None:

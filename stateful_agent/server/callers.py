@@ -13,6 +13,8 @@ from stateful_agent.server.errors import answer
 HARMLESS = ("GET", "HEAD", "OPTIONS")
 """The methods that change nothing, and whose answers a browser shows to no other site's page."""
 
+JSON = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
+
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -41,6 +43,8 @@ class KnownCallers:
             return UnknownHost()
         origin = headers.get("origin")
         if method in HARMLESS or origin is None or "*" in self._origins or origin in self._origins:
+            return None
+        if JSON.match(headers.get("content-type", "")):  # a browser asks for leave before it sends that
             return None
         # Browsers say by themselves whether it is the same, also behind a proxy that changes the host's name.
         site = headers.get("sec-fetch-site")

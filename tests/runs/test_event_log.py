@@ -305,7 +305,8 @@ class TestKeeping:
         answers_are_delivered(database)
         with psycopg.connect(database) as connection:
             connection.execute(
-                "UPDATE agent_turns SET alive_until = now() - interval '61 minutes' WHERE thread_id = 't'"
+                "UPDATE agent_turns SET began_at = now() - interval '2 hours', "
+                "alive_until = now() - interval '61 minutes' WHERE thread_id = 't'"
             )
         ask(start(), "v")
         eventually(lambda: http.get(f"{here}/responses/{old.id}").status_code == 404)
