@@ -38,8 +38,8 @@ class KnownCallers:
             await self._app(scope, receive, send)
 
     def _error(self, method: str, headers: Headers) -> AgentError | None:
-        host = headers.get("host", "")
-        if self._hosts is not None and re.sub(r":\d*$", "", host).lower() not in self._hosts:
+        host = headers.get("host")  # which every browser sends
+        if self._hosts is not None and host is not None and re.sub(r":\d*$", "", host).lower() not in self._hosts:
             return UnknownHost()
         origin = headers.get("origin")
         if method in HARMLESS or origin is None or "*" in self._origins or origin in self._origins:
