@@ -61,11 +61,6 @@ class Pool:
     aside: "Aside[Pool] | None" = None
     """There is none on that loop itself."""
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self.connections.closed
-
     async def close(self) -> None:
         """Hang up."""
         if self.aside:
