@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow
 import uvloop
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 EXPERIMENT = {"experiment_id": "0", "name": "Default", "lifecycle_stage": "active", "artifact_location": "/nowhere"}
 STORED_WITH_TRACE = {"mlflow.trace.spansLocation": "TRACKING_STORE"}
@@ -34,7 +35,12 @@ class Tracking:
             return json.dumps(sent).encode()
         if path.startswith("/api/2.0/mlflow/experiments/get"):
             return json.dumps({"experiment": EXPERIMENT}).encode()
-        return b"{}"  # to the spans, in OpenTelemetry's protocol
+        if path == "/v1/traces":
+            sent_spans = ExportTraceServiceRequest.FromString(body)
+            for resource in sent_spans.resource_spans:
+                for scope in resource.scope_spans:
+                    self.traces += sum(not span.parent_span_id for span in scope.spans)
+        return b"{}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""

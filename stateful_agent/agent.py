@@ -52,7 +52,7 @@ from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
 from stateful_agent.time_travel.threads import locate
-from stateful_agent.traces import for_trace
+from stateful_agent.traces import is_traced, note_ids, note_request, note_response
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
@@ -140,8 +140,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         """Take a turn or do an operation, traced, and emit its events, `for_mlflow` in what its types can hold."""
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(body)
-            if mlflow.get_current_active_span():  # not all turns are traced
-                await compute(lambda: span.set_inputs(for_trace(request.model_dump(exclude_none=True))), request.input)
+            if is_traced():
+                await compute(lambda: note_request(span, request.model_dump(exclude_none=True)), request.input)
             events = ResponseEvents(
                 response_to(request, attempt.response_id, int(time.time())),
                 tool_items=tool_items_in(request, self.settings.tool_items, for_mlflow=for_mlflow),
@@ -155,7 +155,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 raise typed(error) from error
             for step in events.dropped:
                 self.store.streams.was_dropped(step_path(step))
-            span.set_outputs(for_trace(event["response"]))
+            if is_traced():
+                note_response(span, event["response"])
 
     async def _events_for(
         self, request: ResponsesRequest, attempt: Attempt, events: ResponseEvents
@@ -192,6 +193,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
         graph, saver = await self.store.graph_with_saver(self.memory_of(user))
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
+        if is_traced():
+            note_ids(user if isinstance(user, str) else None, thread_id=thread_id, response_id=events.id)
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
@@ -211,8 +214,6 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 if saver.base:
                     custom_outputs["parent_checkpoint_id"] = saver.base.config["configurable"]["checkpoint_id"]
                 events.begin(custom_outputs.copy(), messages_at(saver.base) if saver.base and plan.is_replay else ())
-                if mlflow.get_current_active_span():
-                    mlflow.update_current_trace(metadata={"mlflow.trace.session": thread_id})
                 config["metadata"] = noted
                 # 4. Run the graph, and 5. emit what it does as events.
                 async for event in self._run(graph, graph_input, config, context, events, custom_outputs, saver):
@@ -228,6 +229,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
             raise failure from error
         # 6. Finish: all is on disk, and the thread is free.
         custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
+        if is_traced():
+            note_ids(None, checkpoint_id=custom_outputs["checkpoint_id"])
         for event in events.complete(custom_outputs, int(time.time())):
             yield event
 

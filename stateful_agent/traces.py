@@ -1,11 +1,44 @@
-"""What the trace of a turn holds of what was asked and answered."""
+"""What the trace of a turn holds."""
 
 from typing import Any
+
+import mlflow
+from mlflow.entities import LiveSpan, NoOpSpan
+from mlflow.tracing.constant import SpanAttributeKey
 
 from stateful_agent.heavy_work import is_large
 
 MOST_CHARACTERS, MOST_PARTS, MOST_LEVELS = 10_000, 50, 6
 """Of a large request or answer, how much of each text, how many parts of a list or an object, and how deep."""
+
+SESSION_CHARACTERS = 250
+"""Of the id of a session, as MLflow takes it; a thread's can be longer. A tag holds all of it."""
+
+
+def is_traced() -> bool:
+    """Whether the turn is: not all are."""
+    return mlflow.get_current_active_span() is not None
+
+
+def note_request(span: LiveSpan | NoOpSpan, request: dict[str, Any]) -> None:
+    """Note what was asked."""
+    # Not `set_inputs`, which looks for images in every value first.
+    span.set_attribute(SpanAttributeKey.INPUTS, for_trace(request))
+
+
+def note_response(span: LiveSpan | NoOpSpan, response: dict[str, Any]) -> None:
+    """Note what was answered, and the tokens that it took, as the provider has counted them."""
+    span.set_attribute(SpanAttributeKey.OUTPUTS, for_trace(response))
+    if usage := response.get("usage"):
+        counted = {name: usage[name] for name in ("input_tokens", "output_tokens", "total_tokens")}
+        span.set_attribute(SpanAttributeKey.CHAT_USAGE, counted)
+
+
+def note_ids(user: str | None, **ids: str | None) -> None:
+    """Note whose turn it is, and the ids in it that are known: as tags, its thread as MLflow's session too."""
+    tags = {name: value for name, value in ids.items() if value}
+    session = tags["thread_id"][:SESSION_CHARACTERS] if "thread_id" in tags else None
+    mlflow.update_current_trace(tags=tags, session_id=session, user=user)
 
 
 def for_trace(value: Any) -> Any:

@@ -6,7 +6,7 @@ MLflow's own `AgentServer` has some of them but answers every error with 500, so
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -39,10 +39,12 @@ TURN_PATHS = ("/responses", "/v1/responses", "/invocations", "/serving-endpoints
 
 
 def create_app(
-    agent: LangGraphResponsesAgent, ready: Callable[[], None] = lambda: None, host: str = "0.0.0.0"
+    agent: LangGraphResponsesAgent,
+    serving: Callable[[], AbstractContextManager[None]] = nullcontext,
+    host: str = "0.0.0.0",
 ) -> FastAPI:
-    """An app that serves an agent on the server's own event loop, which listens at `host`. `ready` is called when
-    requests can come."""
+    """An app that serves an agent on the server's own event loop, which listens at `host`. What `serving` returns is
+    entered when requests can come, and left when they have ended."""
     settings = agent.settings
     origins = [origin.strip() for origin in (settings.allowed_origins or "").split(",") if origin.strip()]
     log = EventLog(agent.database, agent.store, agent.loop, settings.event_log_seconds)
@@ -52,10 +54,10 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         agent.loop.adopt()
         await agent.aopen()
-        ready()
-        yield
-        await agent.loop.cancel_work()
-        await log.close()
+        with serving():
+            yield
+            await agent.loop.cancel_work()
+            await log.close()
         await agent.aclose()
 
     app = FastAPI(title=MODEL, lifespan=lifespan)

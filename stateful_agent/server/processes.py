@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from stateful_agent.server.connections import BoundedConnection
 from stateful_agent.server.signals import interrupts_delayed, stop_at_hangup
 from stateful_agent.server.target import CannotServe, locate, other_code
+from stateful_agent.server.trace_writer import TraceWriter, WriterAddress
 from stateful_agent.server.worker import create_worker_app
 
 
@@ -56,8 +57,9 @@ def _become_server_of(code: Path, arguments: list[str]) -> None:
 def _run(target: Path, host: str, port: int, workers: int) -> None:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     spawn = multiprocessing.get_context("spawn")
+    traces_at = None if os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO") == "0" else WriterAddress()
     config = uvicorn.Config(
-        partial(create_worker_app, target, host, address, spawn.Semaphore(1), spawn.Semaphore(1), spawn.Lock()),
+        partial(create_worker_app, target, host, address, spawn.Semaphore(1), spawn.Semaphore(1), traces_at),
         factory=True,
         host=host,
         port=port,
@@ -74,6 +76,7 @@ def _run(target: Path, host: str, port: int, workers: int) -> None:
         raise
     stop_at_hangup()
     on_hangup = signal.getsignal(signal.SIGHUP)
+    writer = TraceWriter(traces_at) if traces_at else None
     try:
         if workers > 1:
             supervisor = Supervisor(config, sockets)
@@ -85,6 +88,9 @@ def _run(target: Path, host: str, port: int, workers: int) -> None:
             uvicorn.Server(config).run(sockets)
     except KeyboardInterrupt:
         pass
+    finally:
+        if writer:
+            writer.close()
     print("Stopped.")
 
 

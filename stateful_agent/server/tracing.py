@@ -1,55 +1,98 @@
-"""MLflow's traces of the turns that a serving process takes."""
+"""Traces of the turns that a worker takes, on their way to the process that stores them."""
 
 import logging
 import os
+import pickle
 import threading
-from multiprocessing.synchronize import Lock
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Client, Connection
 
 import mlflow
+from mlflow.entities.trace import Trace
 from mlflow.environment_variables import MLFLOW_TRACE_SAMPLING_RATIO
+
+from stateful_agent.server.mlflow_internals import collect_traces
+from stateful_agent.server.trace_writer import WriterAddress
 
 logger = logging.getLogger(__name__)
 
-SET_UP_SECONDS = 60
-"""At most, for another process to set up the store of traces."""
+MOST_WAITING = 2048
+"""Traces of one process that wait to be handed over. What comes beyond is dropped, and counted."""
+
+BATCH_SECONDS = 0.2
+"""How long traces are gathered, before they are handed over together."""
+
+END_SECONDS = 2.0
+"""For the last ones, when the server stops."""
 
 
-def delay_tracing() -> None:
-    """Turn tracing off until `start_tracing`."""
-    # MLflow's ten threads that store traces would get ten times as much of the interpreter as the event loop.
-    os.environ.setdefault("MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS", "1")
-    mlflow.tracing.disable()
+@contextmanager
+def traced(writer: WriterAddress | None) -> Iterator[None]:
+    """Let turns be traced, and their traces be stored by another process, if there is such a `writer`.
 
-
-def start_tracing(setting_up: Lock) -> None:
-    """Let MLflow trace turns soon, from a thread of its own: requests need not wait for it.
-
-    What MLflow imports for that takes as long as half of the start, and its store of traces may be away. The turns of
-    the first two seconds are not traced. One process after the other is `setting_up`: of two that create MLflow's
-    tables at once, one fails. Where no turn is sampled, there is no store to set up.
+    In a Databricks workspace it is MLflow that stores them, on a thread of this process: they go elsewhere than spans.
     """
+    # The images in what is asked stay where they are: MLflow would look for them in every value of every trace.
+    os.environ.setdefault("MLFLOW_TRACE_EXTRACT_ATTACHMENTS", "false")
+    uri = mlflow.get_tracking_uri()
     if MLFLOW_TRACE_SAMPLING_RATIO.get() == 0:
+        mlflow.tracing.disable()  # or MLflow would begin a span of each turn, to drop it
+    if writer is None or uri.startswith("databricks"):
+        yield
         return
-    threading.Thread(target=_trace, args=(setting_up,), daemon=True).start()
-
-
-def _trace(setting_up: Lock) -> None:
-    held = setting_up.acquire(timeout=SET_UP_SECONDS)  # a process that was killed meanwhile holds it for ever
+    handover = Handover(writer, uri)
+    collect_traces(handover.put)
     try:
-        _set_up()
+        yield
     finally:
-        if held:
-            setting_up.release()
+        handover.close()
 
 
-def _set_up() -> None:
-    """Look up once where traces go: MLflow would ask its store again for each turn, and stall all the others."""
-    name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
-    try:
-        if name or experiment_id:
-            mlflow.set_experiment(name, experiment_id=None if name else experiment_id)
-        elif not mlflow.get_tracking_uri().startswith("databricks"):  # which has no default one
-            mlflow.set_experiment("Default")
-    except Exception as error:
-        logger.warning("The experiment for traces cannot be looked up: %s", error)
-    mlflow.tracing.enable()
+class Handover:
+    """Gathers a worker's finished traces and sends them to the writer, on a thread: a turn waits for none of it."""
+
+    def __init__(self, writer: WriterAddress, tracking_uri: str) -> None:
+        self.dropped = 0
+        self._writer, self._tracking_uri = writer, tracking_uri
+        self._waiting: deque[Trace] = deque()
+        self._is_closing = threading.Event()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="traces")
+        self._thread.start()
+
+    def put(self, trace: Trace) -> None:
+        """Take a finished trace."""
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(trace)
+        else:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._is_closing.set()
+        self._thread.join(END_SECONDS)
+
+    def _run(self) -> None:
+        told, since = 0, time.monotonic()
+        while not self._is_closing.wait(BATCH_SECONDS):
+            self._send()
+            if self.dropped > told and time.monotonic() - since > 60:
+                logger.warning("%d traces were dropped so far: they cannot be handed over.", self.dropped)
+                told, since = self.dropped, time.monotonic()
+        self._send()
+
+    def _send(self) -> None:
+        traces = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not traces:
+            return
+        try:
+            if self._connection is None:
+                self._connection = Client(self._writer.path, "AF_UNIX", authkey=self._writer.key)
+            batch = (self._tracking_uri, [pickle.dumps(trace.to_dict()) for trace in traces])
+            self._connection.send_bytes(pickle.dumps(batch))
+        except (OSError, EOFError):  # it has ended; another one will be there in a moment
+            self._connection = None
+            self._waiting.extendleft(reversed(traces))

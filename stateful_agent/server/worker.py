@@ -4,7 +4,9 @@ import gc
 import logging
 import sys
 import traceback
-from multiprocessing.synchronize import Lock, Semaphore
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 from stateful_agent.server.banner import welcome
 from stateful_agent.server.garbage import collect_rarely
 from stateful_agent.server.signals import ended_at_once, ignore_repeated_interrupts, stop_at_hangup, stop_with_parent
+from stateful_agent.server.trace_writer import WriterAddress
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,9 +24,14 @@ if TYPE_CHECKING:
 
 
 def create_worker_app(
-    target: Path, host: str, address: str, may_announce: Semaphore, may_complain: Semaphore, setting_up_traces: Lock
+    target: Path,
+    host: str,
+    address: str,
+    may_announce: Semaphore,
+    may_complain: Semaphore,
+    trace_writer: WriterAddress | None,
 ) -> "ASGIApp":
-    """The app that serves the agent of a Python file or a logged model.
+    """The app that serves the agent of a Python file or a logged model, and hands its traces to a `trace_writer`.
 
     Of several processes, the first that is ready prints the banner, and the first that fails prints why: each takes
     its semaphore.
@@ -34,20 +42,21 @@ def create_worker_app(
     with ended_at_once():
         # Seconds of imports, which the process that only supervises the workers need not wait for.
         from stateful_agent.server.app import create_app
-        from stateful_agent.server.tracing import delay_tracing, start_tracing
+        from stateful_agent.server.tracing import traced
 
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
-        delay_tracing()
         agent = _load(target, may_complain)
     collect_rarely()
 
-    def ready() -> None:
+    @contextmanager
+    def serving() -> Iterator[None]:
         ignore_repeated_interrupts()
-        start_tracing(setting_up_traces)
-        if may_announce.acquire(block=False):
-            print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
+        with traced(trace_writer):
+            if may_announce.acquire(block=False):
+                print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
+            yield
 
-    return without_traceback(create_app(agent, ready, host))
+    return without_traceback(create_app(agent, serving, host))
 
 
 def _load(target: Path, may_complain: Semaphore) -> "LangGraphResponsesAgent":

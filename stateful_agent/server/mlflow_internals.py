@@ -1,0 +1,74 @@
+"""What belongs to MLflow's private parts, as of 3.17: how finished traces are taken from it, to be stored elsewhere."""
+
+from collections.abc import Callable
+
+from mlflow.entities.span import create_mlflow_span
+from mlflow.entities.trace import Trace
+from mlflow.entities.trace_info import TraceInfo
+from mlflow.entities.trace_location import TraceLocation
+from mlflow.entities.trace_state import TraceState
+from mlflow.tracing import provider as tracer
+from mlflow.tracing.constant import TraceTagKey
+from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.tracing.utils import generate_trace_id_v3
+from opentelemetry import trace as opentelemetry
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+
+UNKNOWN_EXPERIMENT = "0"
+"""Whoever stores a trace knows its experiment. MLflow's own processor would ask the store for it at every turn."""
+
+
+def collect_traces(deliver: Callable[[Trace], None]) -> None:
+    """Hand each finished trace to `deliver`, which must not wait, instead of storing it from this process.
+
+    All of MLflow's functions for tracing work on. Where tracing has been disabled, it stays so.
+    """
+    if isinstance(tracer.provider.get(), opentelemetry.NoOpTracerProvider):
+        return
+
+    def initialize() -> None:
+        provider = TracerProvider(sampler=tracer._get_trace_sampler(), resource=Resource.get_empty())
+        provider.add_span_processor(TraceCollector(deliver))
+        tracer.provider.set(provider)
+
+    tracer.provider.reset()
+    tracer.provider.once.do_once(initialize)
+
+
+class TraceCollector(SpanProcessor):
+    """Registers spans where MLflow looks for them while they are open, and delivers the trace when its root has ended.
+
+    A span that ends after the root of its trace is lost.
+    """
+
+    def __init__(self, deliver: Callable[[Trace], None]) -> None:
+        self._deliver = deliver
+        self._traces = InMemoryTraceManager.get_instance()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Register a span, and with the first one its trace."""
+        assert span.context
+        trace_id = self._traces.get_mlflow_trace_id_from_otel_id(span.context.trace_id)
+        if span.parent is None:
+            trace_id = generate_trace_id_v3(span)
+            info = TraceInfo(
+                trace_id=trace_id,
+                trace_location=TraceLocation.from_experiment_id(UNKNOWN_EXPERIMENT),
+                request_time=(span.start_time or 0) // 1_000_000,
+                state=TraceState.IN_PROGRESS,
+                tags={TraceTagKey.TRACE_NAME: span.name},
+            )
+            self._traces.register_trace(span.context.trace_id, info)
+        if trace_id:
+            self._traces.register_span(create_mlflow_span(span, trace_id))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Deliver the trace, if it is its root that ends."""
+        if span.parent is None and span.context and (found := self._traces.pop_trace(span.context.trace_id)):
+            trace = found.trace
+            trace.info.execution_duration = ((span.end_time or 0) - (span.start_time or 0)) // 1_000_000
+            if trace.info.state is TraceState.IN_PROGRESS:
+                trace.info.state = TraceState.from_otel_status(span.status)
+            self._deliver(trace)
