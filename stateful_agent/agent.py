@@ -39,6 +39,7 @@ from stateful_agent.heavy_work import compute
 from stateful_agent.identity import User, identify
 from stateful_agent.memory.embeddings import TextEmbeddings
 from stateful_agent.memory.operations import Memories
+from stateful_agent.metrics import measured
 from stateful_agent.responses.events import ResponseEvents, error_event
 from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.limits import check_length
@@ -52,7 +53,7 @@ from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
 from stateful_agent.time_travel.threads import locate
-from stateful_agent.traces import is_traced, note_ids, note_request, note_response
+from stateful_agent.traces import is_traced, note_checkpoint, note_ids, note_request, note_response
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
@@ -178,7 +179,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
             source = self._turn(turn, turn.thread, user, attempt, events)
         else:
             source = self._unstored_turn(turn, events)
-        async for event in source:
+        async for event in measured(source):
             yield event
 
     # -- A turn ----------------------------------------------------------------------------------------------------
@@ -193,8 +194,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
         graph, saver = await self.store.graph_with_saver(self.memory_of(user))
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
-        if is_traced():
-            note_ids(user if isinstance(user, str) else None, thread_id=thread_id, response_id=events.id)
+        note_ids(thread_id, events.id, user if isinstance(user, str) else None)
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
@@ -229,8 +229,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
             raise failure from error
         # 6. Finish: all is on disk, and the thread is free.
         custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
-        if is_traced():
-            note_ids(None, checkpoint_id=custom_outputs["checkpoint_id"])
+        note_checkpoint(custom_outputs["checkpoint_id"])
         for event in events.complete(custom_outputs, int(time.time())):
             yield event
 

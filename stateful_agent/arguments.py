@@ -73,6 +73,8 @@ def _serve(options: argparse.ArgumentParser) -> None:
     options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     options.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     options.add_argument("--workers", type=int, default=2, help="processes that serve (default: %(default)s)")
+    about = "in which running turns may end when the server is stopped (default: %(default)s)"
+    options.add_argument("--shutdown-seconds", type=int, default=8, metavar="N", help=about)
 
 
 def _log(options: argparse.ArgumentParser, agent: Path | None) -> None:

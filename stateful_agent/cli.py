@@ -30,7 +30,7 @@ def run(args: Namespace) -> None:
             from stateful_agent.server.processes import serve  # imports that `--help` should not wait for
 
             try:
-                serve(args.target, args.host, args.port, args.workers)
+                serve(args.target, args.host, args.port, args.workers, args.shutdown_seconds)
             except ValueError as error:
                 raise Failure(str(error)) from error
         case "log" if args.dry_run:

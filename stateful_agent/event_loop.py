@@ -95,6 +95,12 @@ class AgentLoop:
                 end.raise_error()
                 return
 
+    async def finish_work(self, seconds: float) -> None:
+        """Wait for what is still running here, for so many seconds at most. What is left then is cancelled."""
+        if tasks := list(self._tasks):
+            await asyncio.wait(tasks, timeout=seconds)
+        await self.cancel_work()
+
     async def cancel_work(self) -> None:
         """End what is still running here; its callers get `ShuttingDown`."""
         tasks = list(self._tasks)

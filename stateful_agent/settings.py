@@ -132,6 +132,12 @@ class Settings(BaseSettings):
     """Seconds for which responses can be retrieved, and retries of their requests are known. 0: not at all. The older
     name, `JOURNAL_SECONDS`, is read as well."""
 
+    log_format: Literal["text", "json"] = "text"
+    """How the server logs: as lines for people, or as JSON objects with the ids of the turn, and none of its text."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """From which level on the server logs. `info` tells the end of each turn."""
+
     thread_timeout: float = Field(default=60.0, ge=0)
     """Seconds that a turn waits for others on its thread, until it is refused as `thread_busy`."""
 

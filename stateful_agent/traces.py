@@ -1,5 +1,6 @@
-"""What the trace of a turn holds."""
+"""What the trace of a turn holds, and the ids by which logs name it."""
 
+from contextvars import ContextVar
 from typing import Any
 
 import mlflow
@@ -10,6 +11,9 @@ from stateful_agent.heavy_work import is_large
 
 MOST_CHARACTERS, MOST_PARTS, MOST_LEVELS = 10_000, 50, 6
 """Of a large request or answer, how much of each text, how many parts of a list or an object, and how deep."""
+
+TURN_IDS: ContextVar[dict[str, str]] = ContextVar("TURN_IDS")
+"""The ids of the turn that this task takes, for whatever is logged meanwhile: `thread_id`, `response_id`, `user_id`."""
 
 SESSION_CHARACTERS = 250
 """Of the id of a session, as MLflow takes it; a thread's can be longer. A tag holds all of it."""
@@ -34,11 +38,18 @@ def note_response(span: LiveSpan | NoOpSpan, response: dict[str, Any]) -> None:
         span.set_attribute(SpanAttributeKey.CHAT_USAGE, counted)
 
 
-def note_ids(user: str | None, **ids: str | None) -> None:
-    """Note whose turn it is, and the ids in it that are known: as tags, its thread as MLflow's session too."""
-    tags = {name: value for name, value in ids.items() if value}
-    session = tags["thread_id"][:SESSION_CHARACTERS] if "thread_id" in tags else None
-    mlflow.update_current_trace(tags=tags, session_id=session, user=user)
+def note_ids(thread_id: str, response_id: str, user_id: str | None) -> None:
+    """Note whose turn it is, and which: as tags, the thread as MLflow's session too."""
+    ids = {"thread_id": thread_id, "response_id": response_id}
+    TURN_IDS.set(ids | ({"user_id": user_id} if user_id else {}))
+    if is_traced():
+        mlflow.update_current_trace(tags=ids, session_id=thread_id[:SESSION_CHARACTERS], user=user_id)
+
+
+def note_checkpoint(checkpoint_id: str | None) -> None:
+    """Note where the turn has led."""
+    if is_traced() and checkpoint_id:
+        mlflow.update_current_trace(tags={"checkpoint_id": checkpoint_id})
 
 
 def for_trace(value: Any) -> Any:

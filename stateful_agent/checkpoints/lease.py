@@ -20,6 +20,7 @@ from stateful_agent.checkpoints.attempt import Attempt
 from stateful_agent.database.pool import Pool, fetch
 from stateful_agent.database.statements import functions, statements
 from stateful_agent.errors import AlreadyAnswered, KeyReused, StorageUnavailable, ThreadBusy
+from stateful_agent.metrics import LEASE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class Leases:
         thread_id, holder = values["thread_id"], values["holder"]
         values = values | {"lease": LEASE, "ticket": NO_TICKET} | attempt.parameters()
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._timeout
+        asked = clock()
+        deadline = asked + self._timeout
         is_taken = False
         try:
             while True:
@@ -90,6 +92,7 @@ class Leases:
             if values["ticket"] != NO_TICKET:
                 with suppress(StorageUnavailable):  # a ticket that is not renewed counts no more after two seconds
                     await fetch(self.pool, LEASES["leave_queue"], values)
+        LEASE_SECONDS.observe(clock() - asked)
         self._threads[holder] = thread_id
         if not self._is_renewing:  # for good: to stop and go on with each turn would cost more
             assert self.pool.aside

@@ -13,10 +13,13 @@ from stateful_agent.checkpoints.lease import Leases
 from stateful_agent.checkpoints.message_log import MessageCache
 from stateful_agent.checkpoints.saver import TurnSaver
 from stateful_agent.checkpoints.serializer import Serializer
-from stateful_agent.database.pool import Database
+from stateful_agent.database.pool import Database, fetch
+from stateful_agent.database.statements import statements
 from stateful_agent.graph.build import CompiledGraph, check_graph
 from stateful_agent.graph.streaming import StepStreams
 from stateful_agent.settings import Settings
+
+SETUP = statements("setup")
 
 Graph: TypeAlias = StateGraph[Any, Any, Any, Any] | CompiledGraph
 
@@ -72,6 +75,11 @@ class CheckpointStore:
         """Build the graph and connect to the database. Raises what `graph`, `cipher` and `Database.pool` do."""
         _ = self.graph, self.cipher
         await self._database.pool()
+
+    async def check(self) -> None:
+        """Make sure that a turn could begin: the graph is built, and the database answers. Raises what `open` does."""
+        await self.open()
+        await fetch(await self._database.pool(), SETUP["read_threads"], {})
 
     async def graph_with_saver(self, memory: BaseStore | None = None) -> tuple[CompiledGraph, TurnSaver]:
         """The graph with a saver of its own: a shared one's lock would serialize the whole pool.

@@ -3,14 +3,11 @@
 MLflow's own `AgentServer` has some of them but answers every error with 500, so this is built on FastAPI.
 """
 
-import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import mlflow
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from starlette.middleware.cors import CORSMiddleware
@@ -22,6 +19,7 @@ from stateful_agent.responses.types import MODEL
 from stateful_agent.runs.event_log import EventLog
 from stateful_agent.runs.idempotency import attempt_of
 from stateful_agent.runs.runs import Runs
+from stateful_agent.server.about_routes import about_routes
 from stateful_agent.server.callers import KnownCallers, names_of
 from stateful_agent.server.conversation_routes import conversation_routes
 from stateful_agent.server.errors import answer_errors
@@ -42,9 +40,13 @@ def create_app(
     agent: LangGraphResponsesAgent,
     serving: Callable[[], AbstractContextManager[None]] = nullcontext,
     host: str = "0.0.0.0",
+    seconds_left: Callable[[], float] = lambda: 0,
 ) -> FastAPI:
-    """An app that serves an agent on the server's own event loop, which listens at `host`. What `serving` returns is
-    entered when requests can come, and left when they have ended."""
+    """An app that serves an agent on the server's own event loop, which listens at `host`.
+
+    What `serving` returns is entered when requests can come, and left when the last turn has ended. `seconds_left` is
+    asked for when no requests come any more: in which the turns that still run may end.
+    """
     settings = agent.settings
     origins = [origin.strip() for origin in (settings.allowed_origins or "").split(",") if origin.strip()]
     log = EventLog(agent.database, agent.store, agent.loop, settings.event_log_seconds)
@@ -56,7 +58,7 @@ def create_app(
         await agent.aopen()
         with serving():
             yield
-            await agent.loop.cancel_work()
+            await agent.loop.finish_work(seconds_left())
             await log.close()
         await agent.aclose()
 
@@ -83,7 +85,7 @@ def create_app(
         *of_operations,
     ):
         app.include_router(router, responses=ERRORS)
-    app.include_router(about_routes())
+    app.include_router(about_routes(agent))
     return app
 
 
@@ -114,27 +116,4 @@ def turn_routes(runs: Runs, digest: Callable[[bytes], bytes]) -> APIRouter:
             openapi_extra=TURN,
             summary="Take a turn",
         )
-    return router
-
-
-def about_routes() -> APIRouter:
-    """Routes that tell what is served, and that it is."""
-    router = APIRouter()
-    created = int(time.time())
-
-    @router.get("/health")
-    @router.get("/ping")
-    async def health() -> dict[str, str]:
-        return {"status": "healthy"}
-
-    @router.get("/v1/models")
-    @router.get("/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": created, "owned_by": MODEL}]}
-
-    @router.get("/agent/info")
-    async def agent_info() -> dict[str, Any]:
-        name = os.environ.get("DATABRICKS_APP_NAME", MODEL)
-        return {"name": name, "use_case": "agent", "agent_api": "responses", "mlflow_version": mlflow.__version__}
-
     return router

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stateful_agent.errors import AgentError, InvalidRequest, ShuttingDown
 from stateful_agent.failures import typed
+from stateful_agent.metrics import ERRORS
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -24,6 +25,7 @@ def answer_errors(app: FastAPI) -> None:
 
 def answer(error: AgentError) -> JSONResponse:
     """The response for an error, with whether and when to send the request again."""
+    ERRORS.labels(error.code).inc()
     headers = {} if error.should_retry else {"x-should-retry": "false"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +19,18 @@ from stateful_agent.server.target import CannotServe, locate, other_code
 from stateful_agent.server.trace_writer import TraceWriter, WriterAddress
 from stateful_agent.server.worker import create_worker_app
 
+SHUTDOWN_SECONDS = 8
+"""For running turns, when the server is stopped: a container is killed after ten."""
 
-def serve(target: str, host: str = "127.0.0.1", port: int = 8000, workers: int = 2) -> None:
+
+def serve(
+    target: str, host: str = "127.0.0.1", port: int = 8000, workers: int = 2, shutdown_seconds: int = SHUTDOWN_SECONDS
+) -> None:
     """Serve an agent until the server is stopped.
 
     `target` is a Python file that holds the agent (it ends with .py), or a logged model: its folder or its MLflow URI.
-    A model that brings its own copy of this package is served by that copy.
+    A model that brings its own copy of this package is served by that copy. When the server is stopped, running turns
+    have `shutdown_seconds` to end; then they are cut off, and their threads are free for others to go on with.
 
     Raises:
         ValueError: the port or the number of workers is out of range.
@@ -33,15 +40,20 @@ def serve(target: str, host: str = "127.0.0.1", port: int = 8000, workers: int =
         raise ValueError("--workers must be at least 1")
     if not 1 <= port <= 65535:
         raise ValueError("--port must be 1 to 65535")
+    if shutdown_seconds < 0:
+        raise ValueError("--shutdown-seconds must be at least 0")
     try:
         path = locate(target)
         code = other_code(path)
     except CannotServe as error:
         sys.exit(str(error))
     if code:
-        _become_server_of(code, [str(path), "--host", host, "--port", str(port), "--workers", str(workers)])
+        options = ["--host", host, "--port", str(port), "--workers", str(workers)]
+        if shutdown_seconds != SHUTDOWN_SECONDS:  # an older copy does not know it
+            options += ["--shutdown-seconds", str(shutdown_seconds)]
+        _become_server_of(code, [str(path), *options])
     print(f"Loading {target} ...", flush=True)
-    _run(path, host, port, workers)
+    _run(path, host, port, workers, shutdown_seconds)
 
 
 def _become_server_of(code: Path, arguments: list[str]) -> None:
@@ -54,19 +66,30 @@ def _become_server_of(code: Path, arguments: list[str]) -> None:
     os.execve(sys.executable, [sys.executable, "-P", "-m", "stateful_agent.server.processes", *arguments], environment)
 
 
-def _run(target: Path, host: str, port: int, workers: int) -> None:
+def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int) -> None:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     spawn = multiprocessing.get_context("spawn")
     traces_at = None if os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO") == "0" else WriterAddress()
+    counts = tempfile.TemporaryDirectory(prefix="counts-", ignore_cleanup_errors=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts.name  # where all processes count together
     config = uvicorn.Config(
-        partial(create_worker_app, target, host, address, spawn.Semaphore(1), spawn.Semaphore(1), traces_at),
+        partial(
+            create_worker_app,
+            target,
+            host,
+            address,
+            spawn.Semaphore(1),
+            spawn.Semaphore(1),
+            traces_at,
+            shutdown_seconds,
+        ),
         factory=True,
         host=host,
         port=port,
         workers=workers,
         http=BoundedConnection,
         log_level="warning",
-        timeout_graceful_shutdown=2,  # seconds; a turn cut short here is mended when its thread goes on
+        timeout_graceful_shutdown=shutdown_seconds,
         timeout_worker_healthcheck=30,
     )
     try:
@@ -91,6 +114,7 @@ def _run(target: Path, host: str, port: int, workers: int) -> None:
     finally:
         if writer:
             writer.close()
+        counts.cleanup()
     print("Stopped.")
 
 
@@ -108,7 +132,12 @@ class Supervisor(Multiprocess):
         # waited for as long as one that is busy: it would not be replaced, and Ctrl-C would do nothing meanwhile.
         for process in self.processes:
             process.child_conn.close()
+        before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
+        for ended in before - {process.pid for process in self.processes}:
+            from prometheus_client.multiprocess import mark_process_dead
+
+            mark_process_dead(ended)  # type: ignore[no-untyped-call]  # its turns run no more
 
 
 def main() -> None:
@@ -118,9 +147,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes that serve (default: %(default)s)")
+    parser.add_argument("--shutdown-seconds", type=int, default=SHUTDOWN_SECONDS, help="for running turns to end")
     args = parser.parse_args()
     try:
-        serve(args.target, args.host, args.port, args.workers)
+        serve(args.target, args.host, args.port, args.workers, args.shutdown_seconds)
     except ValueError as error:
         parser.error(str(error))
 

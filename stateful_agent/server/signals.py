@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,12 +50,27 @@ def stop_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def ignore_repeated_interrupts() -> None:
-    """Lets only the first Ctrl-C count: at the second, uvicorn would leave the database running."""
-    stop: Any = signal.getsignal(signal.SIGINT)
+class Stopping:
+    """Knows when the process was told to stop, by Ctrl-C or SIGTERM."""
 
-    def stop_once(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        stop(number, frame)
+    def __init__(self) -> None:
+        self._since: float | None = None
 
-    signal.signal(signal.SIGINT, stop_once)
+    def watch(self) -> None:
+        """Begin, once the handlers are there that stop it.
+
+        Only the first Ctrl-C counts: at the second, uvicorn would leave the database running.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stop: Any = signal.getsignal(number)
+
+            def stop_once(number: int, frame: Any, stop: Any = stop) -> None:
+                self._since = self._since or time.monotonic()
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                stop(number, frame)
+
+            signal.signal(number, stop_once)
+
+    def seconds_left(self, seconds: float) -> float:
+        """What is left of so many seconds since then."""
+        return seconds if self._since is None else max(0.0, self._since + seconds - time.monotonic())

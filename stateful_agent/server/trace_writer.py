@@ -17,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Listener
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stateful_agent.server.signals import interrupts_delayed, stop_with_parent
@@ -84,6 +85,7 @@ def write_traces(address: WriterAddress) -> None:
     signal.signal(signal.SIGTERM, lambda _signal, _frame: backlog.close())
     stop_with_parent()
     os.nice(19)
+    Path(address.path).unlink(missing_ok=True)  # one that was killed leaves it
     with Listener(address.path, "AF_UNIX", authkey=address.key) as listener:
         threading.Thread(target=_accept, args=(listener, backlog), daemon=True).start()
         store: Store | None = None
@@ -99,7 +101,6 @@ class Backlog:
     """The traces that wait to be stored."""
 
     def __init__(self) -> None:
-        self.dropped = 0
         self._batches: deque[tuple[str, list[bytes]]] = deque()
         self._bytes, self._is_closed = 0, False
         self._changed = threading.Condition()
@@ -109,9 +110,7 @@ class Backlog:
         with self._changed:
             for trace in traces:
                 if self._bytes + len(trace) > MOST_BYTES:
-                    self.dropped += 1
-                    if self.dropped == 1 or self.dropped % 1000 == 0:
-                        logger.warning("%d traces were dropped so far: more come than are stored.", self.dropped)
+                    _count_dropped(1)
                     continue
                 if not self._batches or len(self._batches[-1][1]) == BATCH:
                     self._batches.append((tracking_uri, []))
@@ -133,6 +132,12 @@ class Backlog:
     def close(self) -> None:
         """Let `take` end after what is there."""
         self._is_closed = True
+
+
+def _count_dropped(traces: int) -> None:
+    from stateful_agent.metrics import TRACES_DROPPED  # which imports much that is not needed here otherwise
+
+    TRACES_DROPPED.labels("writer").inc(traces)
 
 
 def _accept(listener: Listener, backlog: Backlog) -> None:
@@ -171,6 +176,7 @@ class Store:
             self._add(traces, self._experiment_id)
         except Exception as error:
             logger.warning("%d traces cannot be stored: %s", len(traces), error)
+            _count_dropped(len(traces))
 
     def _add(self, traces: list[dict[str, Any]], experiment_id: str) -> None:
         from mlflow.entities import Trace, TraceInfo

@@ -1,10 +1,8 @@
 """Traces of the turns that a worker takes, on their way to the process that stores them."""
 
-import logging
 import os
 import pickle
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +12,9 @@ import mlflow
 from mlflow.entities.trace import Trace
 from mlflow.environment_variables import MLFLOW_TRACE_SAMPLING_RATIO
 
+from stateful_agent.metrics import TRACES_DROPPED
 from stateful_agent.server.mlflow_internals import collect_traces
 from stateful_agent.server.trace_writer import WriterAddress
-
-logger = logging.getLogger(__name__)
 
 MOST_WAITING = 2048
 """Traces of one process that wait to be handed over. What comes beyond is dropped, and counted."""
@@ -55,7 +52,6 @@ class Handover:
     """Gathers a worker's finished traces and sends them to the writer, on a thread: a turn waits for none of it."""
 
     def __init__(self, writer: WriterAddress, tracking_uri: str) -> None:
-        self.dropped = 0
         self._writer, self._tracking_uri = writer, tracking_uri
         self._waiting: deque[Trace] = deque()
         self._is_closing = threading.Event()
@@ -68,7 +64,7 @@ class Handover:
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(trace)
         else:
-            self.dropped += 1
+            TRACES_DROPPED.labels("worker").inc()
 
     def close(self) -> None:
         """Send what is left."""
@@ -76,12 +72,8 @@ class Handover:
         self._thread.join(END_SECONDS)
 
     def _run(self) -> None:
-        told, since = 0, time.monotonic()
         while not self._is_closing.wait(BATCH_SECONDS):
             self._send()
-            if self.dropped > told and time.monotonic() - since > 60:
-                logger.warning("%d traces were dropped so far: they cannot be handed over.", self.dropped)
-                told, since = self.dropped, time.monotonic()
         self._send()
 
     def _send(self) -> None:

@@ -1,7 +1,6 @@
 """The app of one serving process: the agent is loaded, served, and announced once it answers."""
 
 import gc
-import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from stateful_agent.server.banner import welcome
 from stateful_agent.server.garbage import collect_rarely
-from stateful_agent.server.signals import ended_at_once, ignore_repeated_interrupts, stop_at_hangup, stop_with_parent
+from stateful_agent.server.signals import Stopping, ended_at_once, stop_at_hangup, stop_with_parent
 from stateful_agent.server.trace_writer import WriterAddress
 
 if TYPE_CHECKING:
@@ -30,8 +29,11 @@ def create_worker_app(
     may_announce: Semaphore,
     may_complain: Semaphore,
     trace_writer: WriterAddress | None,
+    shutdown_seconds: float,
 ) -> "ASGIApp":
     """The app that serves the agent of a Python file or a logged model, and hands its traces to a `trace_writer`.
+
+    When it is stopped, its turns have `shutdown_seconds` to end.
 
     Of several processes, the first that is ready prints the banner, and the first that fails prints why: each takes
     its semaphore.
@@ -42,21 +44,25 @@ def create_worker_app(
     with ended_at_once():
         # Seconds of imports, which the process that only supervises the workers need not wait for.
         from stateful_agent.server.app import create_app
+        from stateful_agent.server.logs import set_up_logs
+        from stateful_agent.server.pool_metrics import pool_watched
         from stateful_agent.server.tracing import traced
 
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s  %(name)s: %(message)s")
         agent = _load(target, may_complain)
+        set_up_logs(agent.settings)
     collect_rarely()
+
+    stopping = Stopping()
 
     @contextmanager
     def serving() -> Iterator[None]:
-        ignore_repeated_interrupts()
-        with traced(trace_writer):
+        stopping.watch()
+        with traced(trace_writer), pool_watched(agent.database):
             if may_announce.acquire(block=False):
                 print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
             yield
 
-    return without_traceback(create_app(agent, serving, host))
+    return without_traceback(create_app(agent, serving, host, lambda: stopping.seconds_left(shutdown_seconds)))
 
 
 def _load(target: Path, may_complain: Semaphore) -> "LangGraphResponsesAgent":

@@ -33,3 +33,7 @@ WHERE nspname = %(schema)s AND proname = ANY (%(functions)s)
 -- The indexes of tables that were left half-made.
 SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE NOT indisvalid AND indrelid = ANY (%(tables)s::text[]::regclass[])
+
+-- name: read_threads
+-- Whether the tables are there and may be read.
+SELECT EXISTS (SELECT FROM agent_threads) AS has_threads
