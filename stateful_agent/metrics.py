@@ -34,6 +34,8 @@ TOKENS = Counter("agent_tokens", "Tokens, as providers count them.", ["direction
 CONNECTIONS = Gauge("agent_pool_connections", "Connections to the database.", ["state"], multiprocess_mode="livesum")
 WAITING = Gauge("agent_pool_requests_waiting", "Statements that wait for a connection.", multiprocess_mode="livesum")
 TRACES_DROPPED = Counter("agent_traces_dropped", "Traces that could not be stored, by where.", ["where"])
+for _where in ("worker", "writer"):
+    TRACES_DROPPED.labels(_where)  # none, as long as none was dropped
 
 
 async def measured(turn: AsyncIterator[Event]) -> AsyncIterator[Event]:
