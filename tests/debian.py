@@ -55,7 +55,8 @@ def pgbouncer(url: str, **settings: str) -> Iterator[str]:
     """The URL of the same database through a pgbouncer, which pools transactions on three connections a role."""
     program = installed("pgbouncer", "sbin/pgbouncer")
     server = psycopg.conninfo.conninfo_to_dict(url)
-    owner = Path(str(server["host"])).owner()  # may enter the folder of the server's socket
+    host = str(server["host"])
+    owner = Path(host).owner() if host.startswith("/") else "postgres"  # may enter the folder of the server's socket
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -71,7 +72,9 @@ def pgbouncer(url: str, **settings: str) -> Iterator[str]:
             **settings,
         }
         configured = "".join(f"{name} = {value}\n" for name, value in lines.items())
-        Path(folder, "ini").write_text(f"[databases]\n* = host={server['host']}\n[pgbouncer]\n{configured}")
+        Path(folder, "ini").write_text(
+            f"[databases]\n* = host={host} port={server.get('port', 5432)}\n[pgbouncer]\n{configured}"
+        )
         as_owner = ["-u", owner] if os.getuid() == 0 else []
         process = subprocess.Popen([program, "-q", *as_owner, f"{folder}/ini"], stderr=subprocess.DEVNULL)
         through = psycopg.conninfo.make_conninfo(url, host="127.0.0.1", port=port)
