@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "stateful_agent"
-BASE = {"errors", "failures", "settings", "event_loop", "heavy_work", "identity"}
+BASE = {"errors", "failures", "settings", "event_loop", "heavy_work", "identity", "metrics"}
 PURE = {"responses", "turn"}
 ALLOWED = {
     "errors": set(),
@@ -17,6 +17,7 @@ ALLOWED = {
     "event_loop": {"errors"},
     "heavy_work": set(),
     "traces": {"heavy_work"},
+    "metrics": {"errors", "responses"},
     "identity": {"errors", "responses"},
     "responses": {"errors"},
     "turn": {"errors", "responses"},
@@ -27,7 +28,7 @@ ALLOWED = {
     "memory": BASE | PURE | {"graph", "database", "checkpoints", "time_travel"},
     "agent": BASE | PURE | {"graph", "database", "checkpoints", "time_travel", "memory", "traces"},
     "runs": BASE | PURE | {"database", "checkpoints", "agent"},
-    "server": BASE | PURE | {"agent", "runs"},
+    "server": BASE | PURE | {"agent", "database", "runs", "traces"},
     "evaluation": BASE | PURE | {"agent", "server"},
     "deploy": BASE | PURE | {"agent", "checkpoints", "memory", "graph", "database"},
 }

@@ -36,6 +36,9 @@ BATCH = 100
 END_SECONDS = 5.0
 """For what still waits to be stored, when the server stops."""
 
+NICENESS = 10
+"""Of a core that is wanted by others too, the process gets about a tenth."""
+
 RESTART_SECONDS = 1.0
 
 
@@ -84,7 +87,7 @@ def write_traces(address: WriterAddress) -> None:
     backlog = Backlog()
     signal.signal(signal.SIGTERM, lambda _signal, _frame: backlog.close())
     stop_with_parent()
-    os.nice(19)
+    os.nice(NICENESS)
     Path(address.path).unlink(missing_ok=True)  # one that was killed leaves it
     with Listener(address.path, "AF_UNIX", authkey=address.key) as listener:
         threading.Thread(target=_accept, args=(listener, backlog), daemon=True).start()

@@ -84,18 +84,18 @@ def test_a_mistake_in_a_file_ends_the_server_with_one_traceback(project: Path, e
 def test_a_model_is_served_by_its_own_code(logged_model: str, tmp_path: Path) -> None:
     """Though the server is started with another copy of it."""
     model = Path(shutil.copytree(logged_model, tmp_path / "model"))
-    app = model / "code" / "stateful_agent" / "server" / "app.py"
-    app.write_text(app.read_text().replace('"use_case": "agent"', '"use_case": "the model\'s own"'))
+    routes = model / "code" / "stateful_agent" / "server" / "about_routes.py"
+    routes.write_text(routes.read_text().replace('"use_case": "agent"', '"use_case": "the model\'s own"'))
     port = free_port()
     with serving(str(model), tmp_path, port, "--workers", "2", PYTHONPATH=str(ROOT)):
         for _ in range(8):
             assert httpx.get(f"http://127.0.0.1:{port}/agent/info").json()["use_case"] == "the model's own"
 
 
-@pytest.mark.parametrize(("option", "value"), [("workers", 0), ("port", 0), ("port", 65536)])
+@pytest.mark.parametrize(("option", "value"), [("workers", 0), ("port", 0), ("port", 65536), ("shutdown-seconds", -1)])
 def test_what_is_out_of_range(option: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"--{option} must be"):
-        serve("agent.py", **{option: value})  # type: ignore[arg-type]
+        serve("agent.py", **{option.replace("-", "_"): value})  # type: ignore[arg-type]
 
 
 def test_what_is_not_there_is_named_in_one_line() -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import eventually, free_port, serving
 
 from stateful_agent.server import trace_writer
-from stateful_agent.server.trace_writer import Backlog
+from stateful_agent.server.trace_writer import NICENESS, Backlog
 
 TRACING_AGENT = """
 import mlflow
@@ -40,11 +40,23 @@ mlflow.models.set_model(AGENT)
 """
 
 
-@pytest.fixture
-def agent_file(tmp_path: Path) -> str:
-    file = tmp_path / "agent.py"
+@pytest.fixture(scope="module")
+def agent_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("agent") / "agent.py"
     file.write_text(TRACING_AGENT)
     return str(file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("traced")
+
+
+@pytest.fixture(scope="module")
+def traced_server(agent_file: str, folder: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
+    """A server of one process, in that folder."""
+    with server(agent_file, folder, "--workers", "1", TRUSTED_IDENTITY="X-User") as found:
+        yield found
 
 
 @contextmanager
@@ -70,25 +82,35 @@ def count(folder: Path) -> int:
 
 def writer_of(server: psutil.Process) -> psutil.Process:
     """Of its processes, the one that gets what the others leave of the processor."""
-    return next(child for child in server.children() if child.nice() == 19)
+    return next(child for child in server.children() if child.nice() == NICENESS)
 
 
-def turn(client: httpx.Client, thread_id: str = "t", **headers: str) -> Any:
+def turn(client: httpx.Client, thread_id: str) -> Any:
     body = {"input": "hi", "custom_inputs": {"thread_id": thread_id}}
-    return client.post("/responses", json=body, headers=headers).raise_for_status().json()
+    return client.post("/responses", json=body, headers={"X-User": "ann"}).raise_for_status().json()
 
 
-def test_a_trace_has_ids_tokens_and_what_the_graph_adds(agent_file: str, tmp_path: Path) -> None:
-    with server(agent_file, tmp_path, TRUSTED_IDENTITY="X-User") as (client, _):
-        answer = turn(client, **{"X-User": "ann"})
-    [trace] = stored(tmp_path)
-    assert trace.info.trace_metadata["mlflow.trace.session"] == "t"
+def trace_of(folder: Path, thread_id: str) -> Any:
+    """The trace of a turn on that thread, when it is stored."""
+    found: list[Any] = []
+
+    def is_stored() -> bool:
+        found[:] = [trace for trace in stored(folder) if trace.info.tags.get("thread_id") == thread_id]
+        return bool(found)
+
+    eventually(lambda: count(folder) and is_stored())
+    return found[0]
+
+
+def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, folder: Path) -> None:
+    answer = turn(traced_server[0], "ids")
+    trace = trace_of(folder, "ids")
+    assert trace.info.trace_metadata["mlflow.trace.session"] == "ids"
     assert trace.info.trace_metadata["mlflow.trace.user"] == "ann"
     assert trace.info.trace_metadata["release"] == "7"
     assert (
         trace.info.tags.items()
         >= {
-            "thread_id": "t",
             "checkpoint_id": answer["custom_outputs"]["checkpoint_id"],
             "response_id": answer["id"],
             "team": "blue",
@@ -101,42 +123,37 @@ def test_a_trace_has_ids_tokens_and_what_the_graph_adds(agent_file: str, tmp_pat
     assert trace.data.spans[0].outputs["id"] == answer["id"]
 
 
-def test_a_thread_whose_id_is_longer_than_a_session_can_be_is_traced(agent_file: str, tmp_path: Path) -> None:
-    with server(agent_file, tmp_path) as (client, _):
-        turn(client, "t" * 255)
-    [trace] = stored(tmp_path)
-    assert trace.info.tags["thread_id"] == "t" * 255
+def test_a_thread_whose_id_is_longer_than_a_session_can_be_is_traced(traced_server: Any, folder: Path) -> None:
+    turn(traced_server[0], "t" * 255)
+    assert trace_of(folder, "t" * 255)
 
 
-def test_the_first_turns_of_all_workers_on_a_new_store_are_traced(agent_file: str, tmp_path: Path) -> None:
+def test_a_writer_that_was_killed_is_replaced(traced_server: Any, folder: Path) -> None:
+    client, process = traced_server
+    turn(client, "before")
+    assert trace_of(folder, "before")
+    os.kill(writer_of(process).pid, signal.SIGKILL)
+    turn(client, "after")
+    assert trace_of(folder, "after")
+
+
+def test_all_turns_of_all_workers_are_traced_from_the_first_to_the_last(agent_file: str, tmp_path: Path) -> None:
     with server(agent_file, tmp_path, "--workers", "3") as (client, _):
-        for n in range(12):
-            turn(client, f"t{n}")
+        for n in range(6):
+            turn(client, f"first {n}")
+        eventually(lambda: count(tmp_path) == 6)
+        for n in range(6):
+            turn(client, f"last {n}")
     assert count(tmp_path) == 12
-
-
-def test_where_no_turn_is_traced_no_store_is_made(agent_file: str, tmp_path: Path) -> None:
-    with server(agent_file, tmp_path, MLFLOW_TRACE_SAMPLING_RATIO="0") as (client, _):
-        turn(client)
-    assert not (tmp_path / "traces.db").exists()
-
-
-def test_a_writer_that_was_killed_is_replaced(agent_file: str, tmp_path: Path) -> None:
-    with server(agent_file, tmp_path, "--workers", "1") as (client, process):
-        turn(client)
-        eventually(lambda: count(tmp_path) == 1)
-        os.kill(writer_of(process).pid, signal.SIGKILL)
-        turn(client, "second")
-        eventually(lambda: count(tmp_path) == 2)
 
 
 def test_a_store_that_is_away_holds_up_no_turn(agent_file: str, tmp_path: Path) -> None:
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with server(agent_file, tmp_path, **away) as (client, _):
-        turn(client)
+        turn(client, "first")
         dropped = 'agent_traces_dropped_total{where="writer"} 1.0'
         eventually(lambda: dropped in client.get("/metrics").text)
-        turn(client)
+        turn(client, "second")
 
 
 def test_what_does_not_fit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

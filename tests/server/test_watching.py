@@ -53,6 +53,7 @@ def watched(folder: Path) -> Iterator[str]:
         "LOG_LEVEL": "info",
         "TRUSTED_IDENTITY": "X-User",
         "MLFLOW_TRACE_SAMPLING_RATIO": "0",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/traces.db",
     }
     with serving(str(folder / "agent.py"), folder, port, "--workers", "2", **environment):
         url = f"http://127.0.0.1:{port}"
@@ -90,6 +91,11 @@ def test_all_processes_count_together(watched: str) -> None:
     assert found["agent_turn_seconds_count",] == found["agent_lease_wait_seconds_count",] == 7
     assert found["agent_first_token_seconds_count",] == 6
     assert found["agent_turns_running",] == 0
+
+
+@pytest.mark.usefixtures("watched")
+def test_where_no_turn_is_traced_no_store_is_made(folder: Path) -> None:
+    assert not (folder / "traces.db").exists()
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
