@@ -275,11 +275,11 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def eventually(is_so: Callable[[], Any]) -> None:
+def eventually(is_so: Callable[[], Any], seconds: float = 60) -> None:
     """Waits until that is so."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, "It did not come about in a minute."
+        assert time.monotonic() < deadline, f"It did not come about in {seconds} seconds."
         time.sleep(0.05)
 
 

@@ -97,6 +97,7 @@ def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int
     except SystemExit:  # uvicorn has printed why
         print("Choose another address with --port or --host (make serve PORT=... HOST=...).", file=sys.stderr)
         raise
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn raises it again, at the end
     stop_at_hangup()
     on_hangup = signal.getsignal(signal.SIGHUP)
     writer = TraceWriter(traces_at) if traces_at else None

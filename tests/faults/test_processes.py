@@ -88,7 +88,7 @@ def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_mo
 def test_ctrl_c_ends_workers_that_only_begin(logged_model: str, tmp_path: Path) -> None:
     process = start_server(logged_model, tmp_path, free_port(), "--workers", "2")
     server = psutil.Process(process.pid)
-    eventually(lambda: len(server.children()) == 3)  # one keeps count of what the others share
+    eventually(lambda: len(server.children()) == 4)  # one keeps count of what the others share, one stores traces
     for each in [server, *server.children()]:
         each.send_signal(signal.SIGINT)
     process.wait(20)
@@ -147,7 +147,8 @@ def test_a_server_that_stops_says_so_to_every_caller(workers: str, logged_model:
     url = f"http://127.0.0.1:{port}"
     model = with_agent(logged_model, ROOT / "tests" / "commanded_agent.py", tmp_path)
     asked = {"input": "count", "custom_inputs": {"thread_id": "plain"}}
-    with serving(model, tmp_path, port, "--workers", workers) as process, ThreadPoolExecutor() as callers:
+    options = ("--workers", workers, "--shutdown-seconds", "2")
+    with serving(model, tmp_path, port, *options) as process, ThreadPoolExecutor() as callers:
         plain = callers.submit(httpx.post, f"{url}/responses", json=asked, timeout=20)
         eventually(lambda: httpx.get(f"{url}/threads/plain/state").status_code == 200)
         stream = Stream(url, "t", "count")

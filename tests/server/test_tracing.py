@@ -17,6 +17,9 @@ from conftest import eventually, free_port, serving
 from stateful_agent.server import trace_writer
 from stateful_agent.server.trace_writer import NICENESS, Backlog
 
+WRITER_SECONDS = 150
+"""The writer of traces gets what others leave of the processor, which here is little."""
+
 TRACING_AGENT = """
 import mlflow
 from langchain_core.messages import AIMessage
@@ -98,7 +101,7 @@ def trace_of(folder: Path, thread_id: str) -> Any:
         found[:] = [trace for trace in stored(folder) if trace.info.tags.get("thread_id") == thread_id]
         return bool(found)
 
-    eventually(lambda: count(folder) and is_stored())
+    eventually(lambda: count(folder) and is_stored(), WRITER_SECONDS)
     return found[0]
 
 
@@ -141,7 +144,7 @@ def test_all_turns_of_all_workers_are_traced_from_the_first_to_the_last(agent_fi
     with server(agent_file, tmp_path, "--workers", "3") as (client, _):
         for n in range(6):
             turn(client, f"first {n}")
-        eventually(lambda: count(tmp_path) == 6)
+        eventually(lambda: count(tmp_path) == 6, WRITER_SECONDS)
         for n in range(6):
             turn(client, f"last {n}")
     assert count(tmp_path) == 12
@@ -152,7 +155,7 @@ def test_a_store_that_is_away_holds_up_no_turn(agent_file: str, tmp_path: Path) 
     with server(agent_file, tmp_path, **away) as (client, _):
         turn(client, "first")
         dropped = 'agent_traces_dropped_total{where="writer"} 1.0'
-        eventually(lambda: dropped in client.get("/metrics").text)
+        eventually(lambda: dropped in client.get("/metrics").text, WRITER_SECONDS)
         turn(client, "second")
 
 
