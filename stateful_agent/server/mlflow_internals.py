@@ -1,7 +1,8 @@
-"""What belongs to MLflow's private parts, as of 3.17: how finished traces are taken from it, to be stored elsewhere."""
+"""What belongs to MLflow's private parts, as of 3.17: its traces, taken from it to be stored elsewhere."""
 
 from collections.abc import Callable
 
+from mlflow.entities.span import Span as MlflowSpan
 from mlflow.entities.span import create_mlflow_span
 from mlflow.entities.trace import Trace
 from mlflow.entities.trace_info import TraceInfo
@@ -72,3 +73,10 @@ class TraceCollector(SpanProcessor):
             if trace.info.state is TraceState.IN_PROGRESS:
                 trace.info.state = TraceState.from_otel_status(span.status)
             self._deliver(trace)
+
+
+def as_opentelemetry(span: MlflowSpan, resource: Resource) -> ReadableSpan:
+    """The span as OpenTelemetry's exporters take it, of the service that the `resource` names."""
+    found: ReadableSpan = span._span
+    found._resource = resource  # which MLflow leaves empty
+    return found

@@ -36,6 +36,9 @@ BATCH = 100
 END_SECONDS = 5.0
 """For what still waits to be stored, when the server stops."""
 
+OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""OpenTelemetry's own variables, which name a collector."""
+
 NICENESS = 10
 """Of a core that is wanted by others too, the process gets about a tenth."""
 
@@ -171,6 +174,7 @@ class Store:
         mlflow.set_tracking_uri(tracking_uri)
         self._uri, self._client = tracking_uri, TracingClient(tracking_uri)
         self._experiment_id: str | None = None
+        self._collector = Collector() if any(os.environ.get(name) for name in OTLP) else None
 
     def add(self, traces: list[dict[str, Any]]) -> None:
         """Store traces, given as `Trace.to_dict` writes them. What cannot be stored is dropped, with a warning."""
@@ -187,8 +191,11 @@ class Store:
 
         for trace in traces:
             trace["info"]["trace_location"]["mlflow_experiment"]["experiment_id"] = experiment_id
+        spans = [span for trace in traces for span in _spans(trace)]
+        if self._collector:
+            self._collector.add(spans)
         try:
-            self._client.log_spans(experiment_id, [span for trace in traces for span in _spans(trace)])
+            self._client.log_spans(experiment_id, spans)
         except NotImplementedError:  # a store in files, or a server before MLflow 3.4
             exporter = MlflowV3SpanExporter(self._uri)
             for trace in traces:
@@ -197,6 +204,23 @@ class Store:
         for trace in traces:
             if trace["info"].get("trace_metadata", {}).keys() - IN_SPANS or trace["info"].get("client_request_id"):
                 self._client.start_trace(TraceInfo.from_dict(trace["info"]))
+
+
+class Collector:
+    """What collects the traces of many services, and is sent ours as well, by OpenTelemetry's protocol over HTTP."""
+
+    def __init__(self) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+
+        os.environ.setdefault("OTEL_SERVICE_NAME", "stateful-agent")
+        self._exporter, self._resource = OTLPSpanExporter(), Resource.create()
+
+    def add(self, spans: "list[Span]") -> None:
+        """Send spans. The exporter tries again for a while, and then logs that it could not."""
+        from stateful_agent.server.mlflow_internals import as_opentelemetry
+
+        self._exporter.export([as_opentelemetry(span, self._resource) for span in spans])
 
 
 IN_SPANS = {"mlflow.trace.session", "mlflow.trace.user", "mlflow.trace_schema.version"}

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import mlflow
 import psutil
 import pytest
 from conftest import eventually, free_port, serving
+from http_api import HttpApi, send_json
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from stateful_agent.server import trace_writer
 from stateful_agent.server.trace_writer import NICENESS, Backlog
@@ -55,10 +58,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("traced")
 
 
+class Collector(HttpApi):
+    """A collector of OpenTelemetry's, which keeps the spans that it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans: list[tuple[str, str]] = []
+        """The service and the name of each."""
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        for sent in ExportTraceServiceRequest.FromString(body).resource_spans:
+            attributes = {each.key: each.value.string_value for each in sent.resource.attributes}
+            for scope in sent.scope_spans:
+                self.spans += [(attributes["service.name"], span.name) for span in scope.spans]
+        send_json(handler, 200, {})
+
+
 @pytest.fixture(scope="module")
-def traced_server(agent_file: str, folder: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def traced_server(agent_file: str, folder: Path, collector: Collector) -> Iterator[tuple[httpx.Client, psutil.Process]]:
     """A server of one process, in that folder."""
-    with server(agent_file, folder, "--workers", "1", TRUSTED_IDENTITY="X-User") as found:
+    environment = {"TRUSTED_IDENTITY": "X-User", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    with server(agent_file, folder, "--workers", "1", **environment) as found:
         yield found
 
 
@@ -124,6 +150,14 @@ def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, fold
     assert [span.name for span in trace.data.spans] == ["turn", "lookup"]
     assert trace.data.spans[0].inputs["input"] == [{"role": "user", "content": "hi"}]
     assert trace.data.spans[0].outputs["id"] == answer["id"]
+
+
+def test_a_collector_of_opentelemetry_gets_the_spans_too(
+    traced_server: Any, folder: Path, collector: Collector
+) -> None:
+    turn(traced_server[0], "collected")
+    assert trace_of(folder, "collected")
+    assert set(collector.spans) == {("stateful-agent", "turn"), ("stateful-agent", "lookup")}
 
 
 def test_a_thread_whose_id_is_longer_than_a_session_can_be_is_traced(traced_server: Any, folder: Path) -> None:
