@@ -97,3 +97,41 @@ def test_a_run_that_waits_reads_no_checkpoint(agent: Any, database: str) -> None
         [row] = connection.execute(functions()["agent_take"].call.encode(), values).fetchall()
     assert row[0] is None
     assert row[8:] == (None,) * 10
+
+
+CONVERSATION = {"agent_threads", "agent_messages", "checkpoints", "checkpoint_blobs", "checkpoint_writes"}
+"""The tables that grow with what is said."""
+
+OVER_ALL_THREADS = {
+    "list_owned": "some of a user's threads",
+    "list_threads": "a user's threads",
+    "find_response": "the thread of a response, by its id",
+    "read_run": "whose a response is, by its id",
+    "end_lost_run": "the run of a response, by its id",
+    "cancel_run": "the run of a response, by its id",
+    "delete_response": "the run of a response, by its id",
+    "renew_leases": "those that a process holds",
+    "list_prunable": "what `prune` goes through",
+    "list_thread_ids": "what `encrypt-anew` goes through",
+    "read_threads": "whether the table is there",
+}
+"""The statements that go beyond one thread, and why."""
+
+
+def test_every_row_of_a_conversation_has_its_thread_in_its_key(database: str) -> None:
+    query = """
+        SELECT table_name FROM information_schema.table_constraints NATURAL JOIN information_schema.key_column_usage
+        WHERE constraint_type = 'PRIMARY KEY' AND column_name = 'thread_id'
+    """
+    with psycopg.connect(database) as connection:
+        assert {name for (name,) in connection.execute(query)} == CONVERSATION
+
+
+def test_every_statement_about_conversations_keeps_to_one_thread() -> None:
+    beyond = set()
+    for subject in SUBJECTS:
+        for name, statement in statements(subject).items():
+            keeps_to_one = re.search(r"thread_id = %\(\w*thread_id\)s|VALUES \(%\(thread_id\)s", statement)
+            if not keeps_to_one and any(re.search(rf"\b{table}\b", statement) for table in CONVERSATION):
+                beyond.add(name)
+    assert beyond == set(OVER_ALL_THREADS)

@@ -2,22 +2,26 @@
 -- elsewhere, and stays as it is.
 
 -- name: read_blobs
-SELECT ctid::text, NULL AS number, type, blob FROM checkpoint_blobs WHERE thread_id = %(thread_id)s AND type <> 'empty'
+SELECT thread_id, ctid::text, NULL AS number, type, blob FROM checkpoint_blobs
+WHERE thread_id = %(thread_id)s AND type <> 'empty'
 
 -- name: update_blobs
-UPDATE checkpoint_blobs SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
+UPDATE checkpoint_blobs SET type = %(type)s, blob = %(blob)s
+WHERE thread_id = %(thread_id)s AND ctid = %(ctid)s::tid
 
 -- name: read_writes
-SELECT ctid::text, NULL AS number, type, blob FROM checkpoint_writes WHERE thread_id = %(thread_id)s
+SELECT thread_id, ctid::text, NULL AS number, type, blob FROM checkpoint_writes WHERE thread_id = %(thread_id)s
 
 -- name: update_writes
-UPDATE checkpoint_writes SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
+UPDATE checkpoint_writes SET type = %(type)s, blob = %(blob)s
+WHERE thread_id = %(thread_id)s AND ctid = %(ctid)s::tid
 
 -- name: read_messages
-SELECT ctid::text, number, type, blob FROM agent_messages WHERE thread_id = %(thread_id)s
+SELECT thread_id, ctid::text, number, type, blob FROM agent_messages WHERE thread_id = %(thread_id)s
 
 -- name: update_messages
-UPDATE agent_messages SET type = %(type)s, blob = %(blob)s WHERE ctid = %(ctid)s::tid
+UPDATE agent_messages SET type = %(type)s, blob = %(blob)s
+WHERE thread_id = %(thread_id)s AND ctid = %(ctid)s::tid
 
 -- name: read_metadata
 -- Nobody changes it before the transaction ends.
@@ -25,10 +29,11 @@ SELECT NULL AS number, metadata_type AS type, metadata AS blob FROM agent_thread
 WHERE thread_id = %(thread_id)s AND metadata_type IS NOT NULL FOR UPDATE
 
 -- name: read_checkpoints
-SELECT ctid::text, checkpoint_ns, checkpoint, metadata FROM checkpoints WHERE thread_id = %(thread_id)s
+SELECT thread_id, ctid::text, checkpoint_ns, checkpoint, metadata FROM checkpoints WHERE thread_id = %(thread_id)s
 
 -- name: update_checkpoint
-UPDATE checkpoints SET checkpoint = %(checkpoint)s, metadata = %(metadata)s WHERE ctid = %(ctid)s::tid
+UPDATE checkpoints SET checkpoint = %(checkpoint)s, metadata = %(metadata)s
+WHERE thread_id = %(thread_id)s AND ctid = %(ctid)s::tid
 
 -- name: add_blob
 -- Store a value of a channel apart from its checkpoint, which held it inline.
