@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import served, turns, wire
+from benchmarks import peers, served, turns, wire
 from benchmarks.bench import Bench
 from benchmarks.instant import ANSWER, QUESTION, TOKENS
 from benchmarks.report import Row, machine, write
@@ -23,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "startup": served.startup,
     "memory": served.memory,
     "tracing": served.tracing,
+    "peers": peers.peers,
 }
 NOTES = [
     "All designs run a graph of the same shape on a model that answers at once: a question of "
@@ -30,6 +31,9 @@ NOTES = [
     "the same cores.",
     "In memory: LangGraph with `InMemorySaver`, over HTTP behind Starlette, [in_memory.py](in_memory.py); shared "
     "PostgresSaver: with one `PostgresSaver(pool)`; the published notebooks' design: [notebook.py](notebook.py).",
+    "Peers: Aegra 0.6.0 and LangGraph's development server, which keeps its state in memory, run the same graph, "
+    "[peer_graph.py](peer_graph.py), and are asked by their own protocol (a run on a thread, waited for); Databricks' "
+    "`AgentServer` runs the published notebooks' design, one turn at a time, as its template does.",
     "Where two things are compared they take turns in the same run: the ratio is the median of the pairs' ratios, with "
     "its quartiles in brackets.",
     "tracing on: each turn is a trace, sent to a server that takes and forgets it, [tracking.py](tracking.py): "

@@ -2,10 +2,14 @@
 
 python -m benchmarks.load turns URL [--clients 32] [--seconds N] [--turns N] ...    prints what it saw, as JSON
 python -m benchmarks.load streams URL [--count 500] ...
+python -m benchmarks.load first URL [--turns N] ...
+
+`--protocol responses` asks as OpenAI's clients do, `runs` as LangGraph's do.
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import math
@@ -13,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import uuid
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -30,20 +35,51 @@ def http_request(thread_id: str, *, stream: bool = False) -> bytes:
     return f"{head}content-length: {len(body)}".encode() + END_OF_HEAD + body
 
 
-async def answer(reader: asyncio.StreamReader) -> None:
-    """Read one answer that is not a stream.
+def run_request(thread_id: str, *, stream: bool = False) -> bytes:
+    """The same as LangGraph's clients ask it: a run on a thread, which begins with its first."""
+    place = uuid.uuid5(uuid.NAMESPACE_URL, thread_id)
+    asked = {"assistant_id": "agent", "input": {"messages": [{"role": "user", "content": QUESTION}]}}
+    body = json.dumps(asked | {"if_not_exists": "create", "stream_mode": ["messages-tuple"] if stream else ["values"]})
+    path = f"/threads/{place}/runs/{'stream' if stream else 'wait'}"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
+
+
+REQUESTS = {"responses": http_request, "runs": run_request}
+FIRST_TOKEN = {"responses": b"output_text.delta", "runs": b"event: messages"}
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer, at once or in chunks. Returns its body.
 
     Raises:
         RuntimeError: it is not a 200.
     """
     head = (await reader.readuntil(END_OF_HEAD)).lower()
-    body = await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
-    if b" 200 " not in head.split(b"\r\n")[0]:
+    if b"content-length:" in head:
+        body = await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+    else:
+        body = b""
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readuntil(b"\r\n")
+    if b" 200 " not in head.split(b"\r\n")[0] or b'"__error__"' in body:
         raise RuntimeError(body.decode()[:500])
+    return body
 
 
 async def turns(
-    host: str, port: int, *, clients: int, seconds: float, limit: int, first: int, threads: int, pause: float, name: str
+    host: str,
+    port: int,
+    *,
+    clients: int,
+    seconds: float,
+    limit: int,
+    first: int,
+    threads: int,
+    pause: float,
+    name: str,
+    protocol: str,
 ) -> dict[str, float]:
     """Turns until `seconds` or `limit` have passed, each on one of `threads` threads, which last ten turns each."""
     numbers = itertools.count(first)
@@ -55,7 +91,7 @@ async def turns(
         while (n := next(numbers)) < first + limit and time.perf_counter() - began < seconds:
             asked = time.perf_counter()
             thread = n // (10 * threads) * threads + n % threads
-            writer.write(http_request(f"{name} {thread}"))
+            writer.write(REQUESTS[protocol](f"{name} {thread}"))
             await answer(reader)
             taken.append(time.perf_counter() - asked)
             await asyncio.sleep(pause)
@@ -65,6 +101,27 @@ async def turns(
     elapsed = time.perf_counter() - began
     per_second = len(taken) / elapsed
     return {"turns": len(taken), "seconds": elapsed, "per_second": per_second, "median": statistics.median(taken)}
+
+
+async def first(host: str, port: int, *, turns: int, name: str, protocol: str) -> dict[str, float]:
+    """Streamed turns one after the other, each on a new thread. Returns the median of the seconds to the first."""
+    taken: list[float] = []
+    for n in range(turns):
+        reader, writer = await asyncio.open_connection(host, port)
+        began = time.perf_counter()
+        writer.write(REQUESTS[protocol](f"first {name} {n}", stream=True))
+        seen = b""
+        while FIRST_TOKEN[protocol] not in seen:
+            if not (data := await reader.read(65536)):
+                raise RuntimeError(seen.decode()[:500])
+            seen += data
+        taken.append(time.perf_counter() - began)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):  # the rest of it
+                while await reader.read(65536):
+                    pass
+        writer.close()
+    return {"turns": len(taken), "median": statistics.median(taken)}
 
 
 class Listener(asyncio.Protocol):
@@ -137,13 +194,19 @@ def main() -> None:
     command.add_argument("--threads", type=int, default=100)
     command.add_argument("--pause", type=float, default=0.0, help="seconds between two turns of a client")
     command.add_argument("--name", default="thread")
+    command.add_argument("--protocol", choices=REQUESTS, default="responses")
+    command = kinds.add_parser("first", help="streamed turns, one after the other")
+    command.add_argument("url")
+    command.add_argument("--turns", type=int, default=20)
+    command.add_argument("--name", default="thread")
+    command.add_argument("--protocol", choices=REQUESTS, default="responses")
     command = kinds.add_parser("streams", help="streams all at once")
     command.add_argument("url")
     command.add_argument("--count", type=int, default=500)
     command.add_argument("--name", default="stream")
     args = vars(parser.parse_args())
     kind, url = args.pop("kind"), urlsplit(args.pop("url"))
-    work = turns if kind == "turns" else streams
+    work: Any = {"turns": turns, "streams": streams, "first": first}[kind]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(work(str(url.hostname), int(url.port or 80), **args))))
 

@@ -12,7 +12,7 @@ from benchmarks import in_memory, load, notebook
 from benchmarks.bench import Bench
 from benchmarks.designs import Notebook
 from benchmarks.report import Row, ratios, spread
-from benchmarks.serving import Served, has_workers, other_served, served
+from benchmarks.serving import Served, has_workers, other_served, served, settle
 
 WORKERS = 2
 CONNECTIONS = 10
@@ -53,7 +53,7 @@ def _streams(server: Served, count: int, times: int) -> dict[str, float]:
     load.run("streams", server.url, "--count", count // 10, "--name", "warm")
     bursts: list[dict[str, float]] = []
     for n in range(times):
-        _settle([server])
+        settle([server])
         bursts.append(load.run("streams", server.url, "--count", count, "--name", f"{count} at once {n}"))
     worst = {name: max(burst[name] for burst in bursts) for name in bursts[0]}
     return worst | {"completed": min(burst["completed"] for burst in bursts)}
@@ -83,7 +83,7 @@ def throughput(bench: Bench) -> Iterator[Row]:
         bench.report(f"32 clients for {seconds:.0f} s, three times for each design, in turns")
         for n in range(4):
             for server in rates:
-                _settle(list(rates))
+                settle(list(rates))
                 for_so_long = ("--seconds", seconds if n else 1, "--name", f"round {n}")
                 rates[server].append(load.run("turns", server.url, *for_so_long)["per_second"])
     ours, theirs, in_memory_times = rates[here][1:], rates[there][1:], rates[least][1:]
@@ -185,11 +185,11 @@ def tracing(bench: Bench) -> Iterator[Row]:
         for n in range(rounds + 1):
             # There and back: whoever comes first may find the machine quicker, or slower.
             for name, server in list(servers.items())[:: 1 if n % 2 else -1]:
-                _settle(list(servers.values()))
+                settle(list(servers.values()))
                 slow = ("--clients", 1, "--turns", bench.times(12), "--pause", 0.1, "--name", f"slow {n}")
                 fast = ("--seconds", seconds if n else seconds / 4, "--name", f"fast {n}")
                 latency = load.run("turns", server.url, *slow)["median"]
-                _settle([server])
+                settle([server])
                 rate = load.run("turns", server.url, *fast)["per_second"]
                 if n:
                     alone[name].append(latency)
@@ -233,13 +233,3 @@ def _with_tables(bench: Bench) -> str:
     url = bench.database()
     Notebook(url).close()
     return url
-
-
-def _settle(servers: list[Served]) -> None:
-    """Wait until what the servers do behind their answers, such as writing traces, is done."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        before = sum(server.processor_time() for server in servers)
-        time.sleep(0.25)
-        if sum(server.processor_time() for server in servers) - before < 0.02:
-            return

@@ -52,8 +52,8 @@ class Served:
         self.url = f"http://127.0.0.1:{port}"
         self._port, self._process = port, process
 
-    def answers(self) -> bool:
-        """Whether it answers yet.
+    def answers(self, protocol: str = "responses") -> bool:
+        """Whether it answers yet, in that protocol.
 
         Raises:
             RuntimeError: it has ended instead.
@@ -62,7 +62,8 @@ class Served:
             raise RuntimeError("The server has ended; its log says why.")
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
         try:
-            connection.request("POST", "/responses", HELLO, {"content-type": "application/json"})
+            path = "/responses" if protocol == "responses" else "/threads"
+            connection.request("POST", path, HELLO, {"content-type": "application/json"})
             return connection.getresponse().status == 200
         except OSError:
             return False
@@ -93,6 +94,23 @@ def served(model: str, folder: Path, *, environment: dict[str, str], workers: in
 
 
 @contextmanager
+def command_served(command: list[str], folder: Path, *, environment: dict[str, str], protocol: str) -> Iterator[Served]:
+    """Run a server, until it has answered in its protocol."""
+    with _running(command, folder, folder, environment, protocol) as server:
+        yield server
+
+
+def settle(servers: list[Served]) -> None:
+    """Wait until what the servers do behind their answers, such as writing traces, is done."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        before = sum(server.processor_time() for server in servers)
+        time.sleep(0.25)
+        if sum(server.processor_time() for server in servers) - before < 0.02:
+            return
+
+
+@contextmanager
 def other_served(module: str, folder: Path, *, environment: dict[str, str], workers: int) -> Iterator[Served]:
     """Serve the `application` of another design's module, until it has answered."""
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{module}:application", "--workers", str(workers)]
@@ -106,7 +124,9 @@ def _environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: list[str], cwd: Path, folder: Path, environment: dict[str, str]) -> Iterator[Served]:
+def _running(
+    command: list[str], cwd: Path, folder: Path, environment: dict[str, str], protocol: str = "responses"
+) -> Iterator[Served]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = int(listening.getsockname()[1])
@@ -117,7 +137,7 @@ def _running(command: list[str], cwd: Path, folder: Path, environment: dict[str,
         )
         try:
             server = Served(process, port)
-            while not server.answers():
+            while not server.answers(protocol):
                 time.sleep(0.02)
             yield server
         finally:

@@ -26,9 +26,7 @@ FIRST_TOKEN_SECONDS = Histogram(
     "agent_first_token_seconds", "From a turn's request to the first token of its answer.", buckets=SECONDS
 )
 LEASE_SECONDS = Histogram(
-    "agent_lease_wait_seconds",
-    "Until a turn has its thread, which others may be at work on.",
-    buckets=SECONDS,
+    "agent_lease_wait_seconds", "Until a turn has its thread, which others may be at work on.", buckets=SECONDS
 )
 TOKENS = Counter("agent_tokens", "Tokens, as providers count them.", ["direction"])
 CONNECTIONS = Gauge("agent_pool_connections", "Connections to the database.", ["state"], multiprocess_mode="livesum")

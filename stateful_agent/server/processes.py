@@ -53,7 +53,8 @@ def serve(
             options += ["--shutdown-seconds", str(shutdown_seconds)]
         _become_server_of(code, [str(path), *options])
     print(f"Loading {target} ...", flush=True)
-    _run(path, host, port, workers, shutdown_seconds)
+    with tempfile.TemporaryDirectory(prefix="stateful-agent-", ignore_cleanup_errors=True) as shared:
+        _run(path, host, port, workers, shutdown_seconds, Path(shared))
 
 
 def _become_server_of(code: Path, arguments: list[str]) -> None:
@@ -66,12 +67,13 @@ def _become_server_of(code: Path, arguments: list[str]) -> None:
     os.execve(sys.executable, [sys.executable, "-P", "-m", "stateful_agent.server.processes", *arguments], environment)
 
 
-def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int) -> None:
+def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int, shared: Path) -> None:
+    """Run the processes, which share a folder."""
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     spawn = multiprocessing.get_context("spawn")
-    traces_at = None if os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO") == "0" else WriterAddress()
-    counts = tempfile.TemporaryDirectory(prefix="counts-", ignore_cleanup_errors=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts.name  # where all processes count together
+    are_traced = os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO") != "0"
+    traces_at = WriterAddress(str(shared / "traces"), os.urandom(32)) if are_traced else None
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)  # where all processes count together
     config = uvicorn.Config(
         partial(
             create_worker_app,
@@ -115,7 +117,6 @@ def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int
     finally:
         if writer:
             writer.close()
-        counts.cleanup()
     print("Stopped.")
 
 

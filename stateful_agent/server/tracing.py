@@ -1,5 +1,6 @@
 """Traces of the turns that a worker takes, on their way to the process that stores them."""
 
+import logging
 import os
 import pickle
 import threading
@@ -15,6 +16,8 @@ from mlflow.environment_variables import MLFLOW_TRACE_SAMPLING_RATIO
 from stateful_agent.metrics import TRACES_DROPPED
 from stateful_agent.server.mlflow_internals import collect_traces
 from stateful_agent.server.trace_writer import WriterAddress
+
+logger = logging.getLogger(__name__)
 
 MOST_WAITING = 2048
 """Traces of one process that wait to be handed over. What comes beyond is dropped, and counted."""
@@ -80,11 +83,21 @@ class Handover:
         traces = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not traces:
             return
+        pickled = [each for trace in traces if (each := _pickled(trace))]
         try:
             if self._connection is None:
                 self._connection = Client(self._writer.path, "AF_UNIX", authkey=self._writer.key)
-            batch = (self._tracking_uri, [pickle.dumps(trace.to_dict()) for trace in traces])
-            self._connection.send_bytes(pickle.dumps(batch))
+            self._connection.send_bytes(pickle.dumps((self._tracking_uri, pickled)))
         except (OSError, EOFError):  # it has ended; another one will be there in a moment
             self._connection = None
             self._waiting.extendleft(reversed(traces))
+
+
+def _pickled(trace: Trace) -> bytes | None:
+    """A trace for the writer; `None` if the graph has put into it what cannot be written."""
+    try:
+        return pickle.dumps(trace.to_dict())
+    except Exception as error:
+        logger.warning("A trace cannot be written: %s", error)
+        TRACES_DROPPED.labels("worker").inc()
+        return None

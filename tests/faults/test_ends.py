@@ -14,6 +14,7 @@ import httpx
 import pytest
 from cluster import Cluster
 from conftest import eventually, with_agent
+from debian import installed
 from served import Server, answered, received
 
 SILENT_SECONDS = 8
@@ -96,6 +97,26 @@ def near(servers: list[Server]) -> Server:
     return servers[1]
 
 
+@pytest.fixture
+def clock(tmp_path: Path) -> Path:
+    """A file that says how far the clock of the `jumping` server is off."""
+    file = tmp_path / "clock"
+    file.write_text("+0")
+    return file
+
+
+@pytest.fixture
+def jumping(logged_model: str, cluster: Cluster, clock: Path, tmp_path: Path) -> Iterator[Server]:
+    model = with_agent(logged_model, Path(__file__).with_name("strict_agent.py"), tmp_path)
+    library = installed("libfaketime", "lib/*/faketime/libfaketime.so.1")
+    faked = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    # What counts seconds counts on: only the time of day jumps, as when a machine's clock is set.
+    server = Server(model, tmp_path / "jumping", DATABASE_URL=cluster.url, FAKETIME_DONT_FAKE_MONOTONIC="1", **faked)
+    server.start()
+    yield server
+    server.stop()
+
+
 def begin(server: Server, thread_id: str, text: str, **headers: str) -> str:
     """A background turn. Returns the id of its response."""
     body = {"input": text, "background": True, "custom_inputs": {"thread_id": thread_id}}
@@ -176,6 +197,27 @@ class TestCutOff:
         with wire.cut():
             time.sleep(2)
         assert ends_as(near, response_id, "completed") == look(far, response_id)
+
+
+def test_a_clock_that_jumps_loses_no_turn_and_puts_none_before_another(
+    jumping: Server, near: Server, clock: Path
+) -> None:
+    said = ["before"]
+    assert jumping.say("jumps", "before") == ["human: before"]
+    for offset in ("+7200", "-7200", "+0"):
+        response_id = begin(jumping, "jumps", f"slowly {offset}")
+        time.sleep(0.5)
+        clock.write_text(offset)
+        assert ends_as(near, response_id, "completed") == look(jumping, response_id)
+        said.append(f"slowly {offset}")
+        for server in (near, jumping):  # each goes on from the newest
+            text = f"after {offset} at {'the other' if server is near else 'the same'}"
+            said.append(text)
+            expected = [line for each in said[:-1] for line in (f"human: {each}", f"ai: Answer to {each}")]
+            assert server.say("jumps", text) == [*expected, f"human: {text}"][-20:]
+    checkpoints = near.travel("get_checkpoint_history", "jumps", limit=100)
+    ids = [checkpoint["checkpoint_id"] for checkpoint in checkpoints]
+    assert ids == sorted(ids, reverse=True)
 
 
 def test_a_busy_event_loop_loses_no_turn(far: Server, near: Server) -> None:
