@@ -17,6 +17,7 @@ import uvloop
 from benchmarks.postgres import Postgres
 from benchmarks.serving import ROOT, log_model, with_agent
 from benchmarks.tracking import TrackingServer
+from stateful_agent.database.embedded import EmbeddedPostgres
 from stateful_agent.server.garbage import collect_rarely
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class Bench:
         self._stores = 0
         self._tracking = TrackingServer()
         self.tracking, self.traces = self._tracking.url, self._tracking.traces
-        self._postgres = Postgres(folder / "postgres")
+        self._postgres = Postgres(EmbeddedPostgres(folder / "postgres"))
         self.database = self._postgres.database
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS"] = "1"  # as the server does, and this too:

@@ -16,11 +16,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks import load, notebook
 from benchmarks.bench import Bench
+from benchmarks.postgres import DebianPostgres, Postgres
 from benchmarks.report import Row, ratios
+from benchmarks.served import with_tables
 from benchmarks.serving import ROOT, Served, command_served, has_workers, other_served, served, settle
 
 PEERS = {
-    "Aegra": ["aegra-api==0.6.0"],
+    "Aegra": ["aegra-api==0.6.0", "greenlet"],  # which its SQLAlchemy needs, and it does not name
     "LangGraph's development server": ["langgraph-cli[inmem]==0.4.40"],
 }
 """What is installed for each."""
@@ -32,13 +34,16 @@ def peers(bench: Bench) -> Iterator[Row]:
     """Turns per second, and the first token, here and by the others."""
     seconds, rounds = bench.seconds(3), bench.times(3)
     with ExitStack() as stack:
-        settings = {"DATABASE_URL": bench.database(), "MLFLOW_TRACKING_URI": bench.tracking}
+        postgres = Postgres(DebianPostgres())
+        stack.callback(postgres.stop)
+        settings = {"DATABASE_URL": postgres.database(), "MLFLOW_TRACKING_URI": bench.tracking}
         workers = 1 if has_workers() else 0
         here = served(bench.instant_model, bench.folder / "peers", environment=settings, workers=workers)
         servers: dict[str, tuple[Served, str]] = {"here": (stack.enter_context(here), "responses")}
-        for name, start in (("Aegra", _aegra), ("LangGraph's development server", _langgraph)):
-            servers[name] = (stack.enter_context(start(bench)), "runs")
-        template = {"DATABASE_URL": bench.database(), "MLFLOW_TRACKING_URI": bench.tracking}
+        servers["Aegra"] = (stack.enter_context(_aegra(bench.folder / "aegra", postgres.database())), "runs")
+        langgraph = stack.enter_context(_langgraph(bench.folder / "langgraph"))
+        servers["LangGraph's development server"] = (langgraph, "runs")
+        template = {"DATABASE_URL": with_tables(postgres.database()), "MLFLOW_TRACKING_URI": bench.tracking}
         there = other_served(notebook.__name__, bench.folder / "template", environment=template, workers=1)
         servers["Databricks' `AgentServer`"] = (stack.enter_context(there), "responses")
 
@@ -91,20 +96,18 @@ def _installed(name: str) -> Path:
     return folder / "bin"
 
 
-def _aegra(bench: Bench) -> AbstractContextManager[Served]:
-    folder = bench.folder / "aegra"
+def _aegra(folder: Path, url: str) -> AbstractContextManager[Served]:
     folder.mkdir()
     graph = {"agent": f"{ROOT}/benchmarks/peer_graph.py:graph"}
     (folder / "aegra.json").write_text(json.dumps({"graphs": graph}))
-    database = conninfo_to_dict(bench.database())
+    database = conninfo_to_dict(url)
     url = f"postgresql://{database['user']}@/{database['dbname']}?host={database['host']}"
     command = [str(_installed("Aegra") / "uvicorn"), "aegra_api.main:app", "--log-level", "warning"]
     settings = {"DATABASE_URL": url, "AUTH_TYPE": "noop", "LOG_LEVEL": "WARNING", "ENV_MODE": "PRODUCTION"}
     return command_served(command, folder, environment=settings, protocol="runs")
 
 
-def _langgraph(bench: Bench) -> AbstractContextManager[Served]:
-    folder = bench.folder / "langgraph"
+def _langgraph(folder: Path) -> AbstractContextManager[Served]:
     folder.mkdir()
     described = {"dependencies": ["."], "graphs": {"agent": f"{ROOT}/benchmarks/peer_graph.py:graph"}}
     (folder / "langgraph.json").write_text(json.dumps(described))

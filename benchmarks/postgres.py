@@ -1,14 +1,16 @@
-"""The Postgres that a run measures on: an embedded server of its own, a database for each design."""
+"""The Postgres that a run measures on: a server of its own, a database for each design."""
 
+import os
+import shutil
+import subprocess
+import tempfile
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-
-from stateful_agent.database.embedded import EmbeddedPostgres
 
 COLUMNS = """
     SELECT table_name, column_name, data_type FROM information_schema.columns
@@ -24,11 +26,52 @@ SIZES = {"bytea": "octet_length({})", "text": "octet_length({})", "jsonb": "octe
 OTHER_SIZE = "pg_column_size({})"
 
 
+class Server(Protocol):
+    """What can be started and stopped."""
+
+    def start(self) -> str:
+        """Start it. Returns its URL."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it."""
+        ...
+
+
+class DebianPostgres:
+    """Debian's PostgreSQL, which has the extensions that others need."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+        if not found:
+            raise RuntimeError("Other servers need Debian's PostgreSQL: apt-get install postgresql")
+        self._programs = found[-1].parent
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-"))  # a short path: its socket is in it
+        self._as_postgres = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        if self._as_postgres:
+            shutil.chown(self._folder, "postgres")
+
+    def start(self) -> str:
+        """Start it. Returns its URL."""
+        self._run("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
+        self._run("pg_ctl", "-w", "-l", f"{self._folder}/log", "-o", f"-h '' -k {self._folder}", "start")
+        return make_conninfo(host=str(self._folder), user="postgres", dbname="postgres")
+
+    def stop(self) -> None:
+        """Stop it, and remove its files."""
+        self._run("pg_ctl", "-m", "fast", "stop")
+        shutil.rmtree(self._folder)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_postgres, str(self._programs / program), "-D", f"{self._folder}/data", *arguments]
+        subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
+
+
 class Postgres:
     """A running server."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedPostgres(folder)
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self._url = self._server.start()
 
     def database(self) -> str:

@@ -72,7 +72,7 @@ def throughput(bench: Bench) -> Iterator[Row]:
     seconds = bench.seconds(3)
     with ExitStack() as stack:
         here = stack.enter_context(_here(bench, "throughput", workers=workers))
-        settings = {"DATABASE_URL": _with_tables(bench), "MLFLOW_TRACKING_URI": bench.tracking}
+        settings = {"DATABASE_URL": with_tables(bench.database()), "MLFLOW_TRACKING_URI": bench.tracking}
         there, least = (
             stack.enter_context(
                 other_served(design.__name__, bench.folder / design.__name__, environment=settings, workers=WORKERS)
@@ -229,7 +229,7 @@ def _percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.0f} %"
 
 
-def _with_tables(bench: Bench) -> str:
-    url = bench.database()
+def with_tables(url: str) -> str:
+    """The URL of a new database, now with the tables of the notebooks' design."""
     Notebook(url).close()
     return url
