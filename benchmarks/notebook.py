@@ -8,12 +8,12 @@ defaults. The notebook's `mlflow.langchain.autolog()` is left out, in its favour
 import asyncio
 import os
 import uuid
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.graph.state import CompiledStateGraph
-from mlflow.genai.agent_server import AgentServer, invoke
+from mlflow.genai.agent_server import AgentServer, invoke, stream
 from mlflow.pyfunc import ResponsesAgent
 from mlflow.types.responses import (
     ResponsesAgentRequest,
@@ -95,6 +95,12 @@ def serve(agent: NotebookAgent) -> AgentServer:
     @invoke()
     async def answer(request: ResponsesAgentRequest) -> ResponsesAgentResponse:
         return await asyncio.to_thread(agent.predict, request)
+
+    @stream()
+    async def answer_in_pieces(request: ResponsesAgentRequest) -> AsyncIterator[ResponsesAgentStreamEvent]:
+        events = agent.predict_stream(request)
+        while event := await asyncio.to_thread(next, events, None):
+            yield event
 
     return AgentServer("ResponsesAgent")
 

@@ -11,11 +11,11 @@ from stateful_agent.traces import TURN_IDS
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Log to standard error, as LOG_FORMAT and LOG_LEVEL say."""
+    """Log to standard error, as LOG_FORMAT and LOG_LEVEL say. An agent's file that has set up handlers keeps them."""
     handler = logging.StreamHandler()
     is_json = settings.log_format == "json"
     handler.setFormatter(JsonLines() if is_json else logging.Formatter("%(levelname)s  %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("stateful_agent").setLevel(settings.log_level.upper())
 
 
