@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 from cluster import Cluster
-from conftest import with_agent
+from conftest import eventually, with_agent
 from listening import Stream
 from served import Server, answered, received
 
@@ -254,6 +254,17 @@ class TestDatabase:
         cluster.start()
         stream.until("response.completed")
         assert patient.say(thread_id, "second")[1:] == ["ai: Answer to slowly first", "human: second"]
+
+    def test_away_a_server_is_alive_and_not_ready(self, patient: Server, cluster: Cluster) -> None:
+        assert httpx.get(f"{patient.url}/ready").json() == {"status": "ready"}
+        cluster.stop()
+        try:
+            away = httpx.get(f"{patient.url}/ready", timeout=20)
+            assert (away.status_code, away.json()["status"]) == (503, "unavailable")
+            assert httpx.get(f"{patient.url}/health").json() == {"status": "healthy"}
+        finally:
+            cluster.start()
+        eventually(lambda: httpx.get(f"{patient.url}/ready", timeout=20).status_code == 200)
 
     def test_away_for_longer(self, hasty: Server, cluster: Cluster) -> None:
         stream = Stream(hasty.url, "cut short", "slowly first")

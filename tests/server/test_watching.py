@@ -143,10 +143,18 @@ def prometheus(target: str) -> Iterator[str]:
         command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"])
         try:
+            eventually(partial(is_up, f"http://127.0.0.1:{port}/-/ready"))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(20)
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_every_query_of_the_dashboard_finds_something(watched: str) -> None:
@@ -156,10 +164,7 @@ def test_every_query_of_the_dashboard_finds_something(watched: str) -> None:
 
         def has_result(query: str) -> bool:
             ask(watched, "more", "hi")
-            try:
-                found = httpx.get(f"{url}/api/v1/query", params={"query": query}).json()
-            except httpx.TransportError:  # it starts
-                return False
+            found = httpx.get(f"{url}/api/v1/query", params={"query": query}).json()
             assert found["status"] == "success", (query, found)
             return bool(found["data"]["result"])
 
