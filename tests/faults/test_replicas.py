@@ -59,11 +59,11 @@ class House:
 class Talk:
     """Conversations of several people, until they are told to stop. Each notes what was acknowledged."""
 
-    def __init__(self, house: House, name: str, people: int = 4) -> None:
+    def __init__(self, house: House, name: str) -> None:
         self.errors: list[Exception] = []
         self._house, self._name = house, name
         self._is_over = threading.Event()
-        self._said: dict[str, list[str]] = {f"{name} {n}": [] for n in range(people)}
+        self._said: dict[str, list[str]] = {f"{name} {n}": [] for n in range(4)}
         self._threads = [threading.Thread(target=self._talk, args=(thread_id,)) for thread_id in self._said]
         for thread in self._threads:
             thread.start()
