@@ -1,11 +1,11 @@
 """The processes of a server: one that supervises, and workers that serve the agent."""
 
 import argparse
-import multiprocessing
 import os
 import signal
 import sys
 import tempfile
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from stateful_agent.server.connections import BoundedConnection
-from stateful_agent.server.signals import interrupts_delayed, stop_at_hangup
+from stateful_agent.server.signals import ended_at_once, interrupts_delayed, stop_at_hangup
 from stateful_agent.server.target import CannotServe, locate, other_code
 from stateful_agent.server.trace_writer import TraceWriter, WriterAddress
 from stateful_agent.server.worker import create_worker_app
@@ -53,8 +53,9 @@ def serve(
             options += ["--shutdown-seconds", str(shutdown_seconds)]
         _become_server_of(code, [str(path), *options])
     print(f"Loading {target} ...", flush=True)
-    with tempfile.TemporaryDirectory(prefix="stateful-agent-", ignore_cleanup_errors=True) as shared:
-        _run(path, host, port, workers, shutdown_seconds, Path(shared))
+    with ExitStack() as at_the_end, suppress(KeyboardInterrupt):
+        _run(path, host, port, workers, shutdown_seconds, at_the_end)
+    print("Stopped.")
 
 
 def _become_server_of(code: Path, arguments: list[str]) -> None:
@@ -67,24 +68,16 @@ def _become_server_of(code: Path, arguments: list[str]) -> None:
     os.execve(sys.executable, [sys.executable, "-P", "-m", "stateful_agent.server.processes", *arguments], environment)
 
 
-def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int, shared: Path) -> None:
-    """Run the processes, which share a folder."""
+def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int, at_the_end: ExitStack) -> None:
+    """Run the processes. What they leave is removed `at_the_end`."""
+    folder = tempfile.TemporaryDirectory(prefix="stateful-agent-", ignore_cleanup_errors=True)
+    shared = Path(at_the_end.enter_context(folder))
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    spawn = multiprocessing.get_context("spawn")
     are_traced = os.environ.get("MLFLOW_TRACE_SAMPLING_RATIO") != "0"
     traces_at = WriterAddress(str(shared / "traces"), os.urandom(32)) if are_traced else None
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)  # where all processes count together
     config = uvicorn.Config(
-        partial(
-            create_worker_app,
-            target,
-            host,
-            address,
-            spawn.Semaphore(1),
-            spawn.Semaphore(1),
-            traces_at,
-            shutdown_seconds,
-        ),
+        partial(create_worker_app, target, host, address, shared, traces_at, shutdown_seconds),
         factory=True,
         host=host,
         port=port,
@@ -99,25 +92,26 @@ def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int
     except SystemExit:  # uvicorn has printed why
         print("Choose another address with --port or --host (make serve PORT=... HOST=...).", file=sys.stderr)
         raise
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn raises it again, at the end
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; uvicorn raises it again, at the end
     stop_at_hangup()
     on_hangup = signal.getsignal(signal.SIGHUP)
-    writer = TraceWriter(traces_at) if traces_at else None
-    try:
-        if workers > 1:
-            supervisor = Supervisor(config, sockets)
-            signal.signal(signal.SIGHUP, on_hangup)  # uvicorn would start new workers
-            supervisor.run()
-            if STARTUP_FAILURE in {process.exitcode for process in supervisor.processes}:
-                sys.exit(STARTUP_FAILURE)
-        else:
-            uvicorn.Server(config).run(sockets)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if writer:
-            writer.close()
-    print("Stopped.")
+    if traces_at:
+        at_the_end.callback(TraceWriter(traces_at).close)
+    if workers > 1:
+        supervisor = Supervisor(config, sockets)
+        signal.signal(signal.SIGHUP, on_hangup)  # uvicorn would start new workers
+        supervisor.run()
+        if STARTUP_FAILURE in {process.exitcode for process in supervisor.processes}:
+            sys.exit(STARTUP_FAILURE)
+    else:
+
+        def stop() -> None:
+            at_the_end.close()
+            print("Stopped.", flush=True)
+
+        with ended_at_once(stop):
+            config.load()
+        uvicorn.Server(config).run(sockets)
 
 
 class Supervisor(Multiprocess):

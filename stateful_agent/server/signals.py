@@ -5,27 +5,36 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 
 @contextmanager
-def ended_at_once() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end the process at once: uvicorn's handlers would first let it finish its work."""
-    on_int = signal.signal(signal.SIGINT, signal.default_int_handler)
-    on_term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def ended_at_once(clean_up: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end the process at once, after `clean_up`: uvicorn would first let it finish its work.
+
+    No exception is raised, for it may be swallowed: Python's import system prints and forgets it, now and then.
+    """
+
+    def end(_signal: int, _frame: Any) -> None:
+        clean_up()
+        os._exit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a worker starts with it blocked
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, on_int)
-        signal.signal(signal.SIGTERM, on_term)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def interrupts_delayed() -> Iterator[None]:
     """Delays Ctrl-C for the processes that are started here: one that is still starting would print a traceback."""
+    resource_tracker.ensure_running()  # the start of the first process would start it, and it ends the delay
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -63,7 +63,8 @@ class TraceWriter:
         self._process.kill()
 
     def _start(self) -> BaseProcess:
-        process = multiprocessing.get_context("spawn").Process(target=write_traces, args=(self._address,))
+        # One that nobody closes is ended with the process that started it: an interrupted start leaves it so.
+        process = multiprocessing.get_context("spawn").Process(target=write_traces, args=(self._address,), daemon=True)
         with interrupts_delayed():
             process.start()
         return process

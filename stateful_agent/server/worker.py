@@ -1,11 +1,11 @@
 """The app of one serving process: the agent is loaded, served, and announced once it answers."""
 
 import gc
+import multiprocessing
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.synchronize import Semaphore
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,7 @@ def create_worker_app(
     target: Path,
     host: str,
     address: str,
-    may_announce: Semaphore,
-    may_complain: Semaphore,
+    shared: Path,
     trace_writer: WriterAddress | None,
     shutdown_seconds: float,
 ) -> "ASGIApp":
@@ -35,20 +34,21 @@ def create_worker_app(
 
     When it is stopped, its turns have `shutdown_seconds` to end.
 
-    Of several processes, the first that is ready prints the banner, and the first that fails prints why: each takes
-    its semaphore.
+    Of the processes, which have a `shared` folder, the first that is ready prints the banner, and the first that fails
+    prints why.
     """
     stop_at_hangup()
     stop_with_parent()
     gc.disable()  # it would look through all that is imported, again and again
-    with ended_at_once():
+    # A process without a supervisor has its own way to end.
+    with ended_at_once() if multiprocessing.parent_process() else nullcontext():
         # Seconds of imports, which the process that only supervises the workers need not wait for.
         from stateful_agent.server.app import create_app
         from stateful_agent.server.logs import set_up_logs
         from stateful_agent.server.pool_metrics import pool_watched
         from stateful_agent.server.tracing import traced
 
-        agent = _load(target, may_complain)
+        agent = _load(target, shared)
         set_up_logs(agent.settings)
     collect_rarely()
 
@@ -58,25 +58,34 @@ def create_worker_app(
     def serving() -> Iterator[None]:
         stopping.watch()
         with traced(trace_writer), pool_watched(agent.database):
-            if may_announce.acquire(block=False):
+            if _is_first(shared / "ready"):
                 print(welcome(target, agent.answers_from, agent.database.description, address), flush=True)
             yield
 
     return without_traceback(create_app(agent, serving, host, lambda: stopping.seconds_left(shutdown_seconds)))
 
 
-def _load(target: Path, may_complain: Semaphore) -> "LangGraphResponsesAgent":
+def _load(target: Path, shared: Path) -> "LangGraphResponsesAgent":
     from stateful_agent.server.loading import CannotLoad, load_agent
 
     try:
         return load_agent(target)
     except Exception as error:
-        if may_complain.acquire(block=False):
+        if _is_first(shared / "failed"):
             if isinstance(error, CannotLoad):
                 print(f"The agent cannot be loaded: {error}", file=sys.stderr)
             else:
                 traceback.print_exc()
         sys.exit(STARTUP_FAILURE)  # with any other status, uvicorn would start the worker again
+
+
+def _is_first(flag: Path) -> bool:
+    """Whether this process is the first to create a file."""
+    try:
+        flag.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def without_traceback(app: "ASGIApp") -> "ASGIApp":

@@ -74,15 +74,32 @@ def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_ends_a_server_that_still_loads_its_model(workers: str, logged_model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [0, 1])
+def test_ctrl_c_ends_a_server_that_still_loads_its_model(
+    after: float, workers: str, logged_model: str, tmp_path: Path
+) -> None:
     process = start_server(logged_model, tmp_path, free_port(), "--workers", workers)
     log = tmp_path / "server.log"
-    while "Loading" not in log.read_text():
-        time.sleep(0.1)
-    time.sleep(1)
+    eventually(lambda: "Loading" in log.read_text())
+    time.sleep(after)
     process.send_signal(signal.SIGINT)
     process.wait(20)
     assert log.read_text().splitlines()[1:] == ["Stopped."]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_ends_though_what_it_loads_swallows_interrupts(
+    number: signal.Signals, workers: str, tmp_path: Path
+) -> None:
+    stubborn = "print(1, flush=True)\nwhile True:\n  try: input()\n  except BaseException: pass\n"
+    (tmp_path / "my_agent.py").write_text(stubborn)
+    process = start_server("my_agent.py", tmp_path, free_port(), "--workers", workers)
+    log = tmp_path / "server.log"
+    eventually(lambda: log.read_text().count("1\n") == int(workers))
+    process.send_signal(number)
+    process.wait(20)
+    assert log.read_text().splitlines()[-1] == "Stopped."
 
 
 def test_ctrl_c_ends_workers_that_only_begin(logged_model: str, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """The turns of every serving process are traced, from the first one on."""
 
-import os
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,7 +167,9 @@ def test_a_writer_that_was_killed_is_replaced(traced_server: Any, folder: Path) 
     client, process = traced_server
     turn(client, "before")
     assert trace_of(folder, "before")
-    os.kill(writer_of(process).pid, signal.SIGKILL)
+    writer = writer_of(process)
+    writer.kill()
+    writer.wait(60)
     turn(client, "after")
     assert trace_of(folder, "after")
 
