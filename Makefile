@@ -5,7 +5,9 @@ WORKERS ?= 2
 MINUTES ?= 3
 
 BIN := .venv/bin
-CODE := agent.py $(shell find stateful_agent -name '*.py' -o -name '*.sql')
+VENDOR := stateful_agent/server/page/vendor
+ALONE := sed -e '/^\/\/. sourceMappingURL/d' -e 's/from"preact"/from".\/preact.js"/'
+CODE := agent.py $(shell find stateful_agent -type f -not -name '*.pyc')
 export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR ?= false
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/.local/mlflow.db
 
@@ -47,6 +49,14 @@ requirements: .venv/bin/uv .local/clients/ready  ## Resolve pyproject.toml into 
 	  -o tests/clients/requirements.txt --custom-compile-command "make requirements"
 	PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm update --package-lock-only --no-audit --no-fund --prefix tests/clients
 
+page: .local/clients/ready  ## Copy the libraries of the page for time travel from npm, in the versions of its lock file
+	cd $(VENDOR) && PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm ci --silent --no-audit --no-fund --omit optional
+	cd $(VENDOR)/node_modules && $(ALONE) preact/dist/preact.mjs > ../preact.js && $(ALONE) preact/hooks/dist/hooks.mjs > ../hooks.js \
+	  && $(ALONE) htm/dist/htm.mjs > ../htm.js && $(ALONE) marked/lib/marked.esm.js > ../marked.js \
+	  && $(ALONE) dompurify/dist/purify.es.mjs > ../dompurify.js \
+	  && for library in preact htm marked dompurify; do cp $$library/LICENSE ../$$library.LICENSE; done
+	rm -r $(VENDOR)/node_modules
+
 clean:  ## Remove the environment, the logged models, and the conversations
 	rm -rf .venv .local mlruns tests/clients/node_modules
 
@@ -78,4 +88,4 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	  && touch $@ \
 	  || { test -z "$$CI" && echo "Those that cannot be installed here are skipped."; }
 
-.PHONY: help serve test faults packages clients bench format requirements clean
+.PHONY: help serve test faults packages clients bench page format requirements clean

@@ -26,6 +26,7 @@ from stateful_agent.server.errors import answer_errors
 from stateful_agent.server.json_body import JsonRoute, json_response
 from stateful_agent.server.memory_routes import memory_routes
 from stateful_agent.server.openapi import ERRORS, TURN, TURN_ANSWERS, description
+from stateful_agent.server.page_routes import add_pages
 from stateful_agent.server.paths import EncodedSlashes
 from stateful_agent.server.response_routes import response_routes
 from stateful_agent.server.sse import event_stream
@@ -62,7 +63,7 @@ def create_app(
             await log.close()
         await agent.aclose()
 
-    app = FastAPI(title=MODEL, lifespan=lifespan)
+    app = FastAPI(title=MODEL, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.openapi = partial(description, app)  # type: ignore[method-assign]
     app.state.max_input_bytes = settings.max_input_bytes
     trusted = settings.trusted_identity
@@ -86,6 +87,7 @@ def create_app(
     ):
         app.include_router(router, responses=ERRORS)
     app.include_router(about_routes(agent))
+    add_pages(app)
     return app
 
 

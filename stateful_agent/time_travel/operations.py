@@ -304,8 +304,9 @@ class TimeTravel:
         """List threads, the one last touched first, at most `limit` (1 to 1000) of them.
 
         `before` is the `updated_at` that the page before ended with. Each has `thread_id`, `created_at` and
-        `updated_at` (ISO 8601, UTC), the `metadata` that was noted of it, and of its head `checkpoint_id`,
-        `next_nodes`, `message_count`, `last_message` and `turn`.
+        `updated_at` (ISO 8601, UTC), the `metadata` that was noted of it, its `title` (that of the metadata, else the
+        beginning of its first message), the `running_response_id` of a turn that is at work on it, and of its head
+        `checkpoint_id`, `next_nodes`, `message_count`, `last_message` and `turn`.
         """
         time = None
         if before is not None:

@@ -1,6 +1,7 @@
 """Threads as a whole: find, list, delete, prune."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -87,14 +88,24 @@ def _entry(row: DictRow, cipher: Cipher) -> dict[str, Any]:
     cipher = cipher.for_thread(row["thread_id"])
     head = cipher.decrypt_metadata(row["metadata"])
     noted = row["metadata_type"] and cipher.decrypt(row["metadata_type"], row["thread_metadata"])[1]
+    metadata = json.loads(noted or "{}")
     return {
         "thread_id": row["thread_id"],
+        "title": _title(metadata, [cipher.decrypt_metadata(first) for first in row["first_metadata"]]),
         "checkpoint_id": row["checkpoint_id"],
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),
-        "metadata": json.loads(noted or "{}"),
+        "metadata": metadata,
+        "running_response_id": row["running_response_id"],
         **{name: head.get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
     }
+
+
+def _title(metadata: dict[str, Any], first: Sequence[dict[str, Any]]) -> str | None:
+    """What a caller has named the thread; else its first message, as far as a checkpoint's metadata holds it."""
+    if isinstance(metadata.get("title"), str):
+        return metadata["title"]
+    return next((each["last_message"] for each in first if each.get("last_message")), None)
 
 
 async def delete_thread(pool: Pool, thread_id: str) -> dict[str, int]:

@@ -20,7 +20,18 @@ GROUP BY thread_id
 -- name: list_threads
 -- A page of a user's threads, the one last touched first, each with its head.
 SELECT thread_id, created_at, updated_at, metadata_type, agent_threads.metadata AS thread_metadata,
-    head.checkpoint_id, head.metadata
+    head.checkpoint_id, head.metadata,
+    (
+        SELECT array_agg(metadata ORDER BY checkpoint_id) FROM (
+            SELECT checkpoint_id, metadata FROM checkpoints AS first
+            WHERE first.thread_id = agent_threads.thread_id AND checkpoint_ns = '' ORDER BY checkpoint_id LIMIT 2
+        ) AS first
+    ) AS first_metadata,
+    (
+        SELECT response_id FROM agent_turns AS run
+        WHERE run.thread_id = agent_threads.thread_id AND status IS NULL AND alive_until > clock_timestamp()
+        ORDER BY began_at LIMIT 1
+    ) AS running_response_id
 FROM agent_threads
 CROSS JOIN LATERAL (
     SELECT checkpoint_id, metadata FROM checkpoints
@@ -34,7 +45,18 @@ ORDER BY updated_at DESC LIMIT %(limit)s
 -- name: read_thread
 -- A user's thread, with its head.
 SELECT thread_id, created_at, updated_at, metadata_type, agent_threads.metadata AS thread_metadata,
-    head.checkpoint_id, head.metadata
+    head.checkpoint_id, head.metadata,
+    (
+        SELECT array_agg(metadata ORDER BY checkpoint_id) FROM (
+            SELECT checkpoint_id, metadata FROM checkpoints AS first
+            WHERE first.thread_id = agent_threads.thread_id AND checkpoint_ns = '' ORDER BY checkpoint_id LIMIT 2
+        ) AS first
+    ) AS first_metadata,
+    (
+        SELECT response_id FROM agent_turns AS run
+        WHERE run.thread_id = agent_threads.thread_id AND status IS NULL AND alive_until > clock_timestamp()
+        ORDER BY began_at LIMIT 1
+    ) AS running_response_id
 FROM agent_threads JOIN checkpoints AS head USING (thread_id)
 WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND (%(all_users)s OR owner = %(owner)s)
 ORDER BY checkpoint_id DESC LIMIT 1

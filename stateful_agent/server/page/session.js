@@ -1,0 +1,252 @@
+// What the page shows: one thread, at one checkpoint, and the turn that is at work on it. It talks to the server, and
+// calls `changed` when something else is to be shown.
+
+import * as address from "./address.js";
+import * as api from "./api.js";
+import { messagesByTurn, messagesOf } from "./messages.js";
+import { apply, newRun } from "./run.js";
+import { buildTree, choices, newestTip, pathTo, turnsOn } from "./tree.js";
+
+const PAGE = 1000; // checkpoints that are asked for at once
+const WATCH = 2500; // milliseconds between two looks at what others do
+
+export class Session {
+  constructor(changed) {
+    this.changed = changed;
+    this.threads = { list: [], isComplete: false, error: null };
+    this.reset(null);
+    this.opening = 0; // which of the views that were asked for is the newest
+    addEventListener("popstate", () => this.open(address.read()));
+    setInterval(() => document.visibilityState === "visible" && this.watch(), WATCH);
+  }
+
+  reset(threadId) {
+    Object.assign(this, { threadId, thread: null, entries: [], tree: null, state: null, node: null, path: [], turns: [] });
+    Object.assign(this, { choices: [], run: null, error: null, isLoading: false, isPartial: false, isLost: false });
+  }
+
+  get isAtHead() {
+    return !this.tree || this.node === this.tree.head;
+  }
+
+  // Show a thread at a checkpoint; without one, at its head; without a thread, a new conversation.
+  async open({ threadId, checkpointId = null }) {
+    const opening = ++this.opening;
+    address.write({ threadId, checkpointId });
+    if (threadId !== this.threadId) this.reset(threadId);
+    this.error = null;
+    if (!threadId) return this.changed();
+    this.isLoading = true;
+    this.changed();
+    try {
+      await this.load(checkpointId, opening);
+    } catch (error) {
+      if (opening === this.opening) this.error = error;
+    } finally {
+      if (opening === this.opening) this.isLoading = false;
+      this.changed();
+    }
+    if (opening === this.opening && this.thread?.running_response_id && !this.run) this.follow(this.thread.running_response_id);
+  }
+
+  async load(checkpointId, opening) {
+    const { threadId } = this;
+    const newest = this.entries[0]?.checkpoint_id;
+    const limit = newest ? 100 : PAGE;
+    const [thread, state, page] = await Promise.all([
+      api.getThread(threadId),
+      api.getState(threadId, checkpointId),
+      api.getHistory(threadId, limit),
+    ]);
+    if (opening !== this.opening) return;
+    const goesOn = page.some((entry) => entry.checkpoint_id === newest);
+    this.isPartial = goesOn ? this.isPartial : page.length === limit;
+    Object.assign(this, { thread, state, entries: goesOn ? merged(page, this.entries) : page });
+    await this.arrange(opening);
+    while (this.isPartial && opening === this.opening) {
+      const older = await api.getHistory(threadId, PAGE, this.entries.at(-1).checkpoint_id);
+      if (opening !== this.opening) return;
+      this.entries = merged(this.entries, older);
+      this.isPartial = older.length === PAGE;
+      await this.arrange(opening);
+    }
+  }
+
+  // Work out the tree, the path to what is shown, and the messages of its turns.
+  async arrange(opening) {
+    const tree = buildTree(this.entries);
+    const node = tree.nodes.get(this.state.checkpoint_id);
+    if (!node) return; // it is in an older page
+    const path = pathTo(node);
+    const stateAt = (id) => api.getState(this.threadId, id);
+    const turns = await messagesByTurn(turnsOn(path), path, messagesOf(this.state.messages), stateAt);
+    if (opening !== this.opening) return;
+    Object.assign(this, { tree, node, path, turns, choices: choices(path) });
+    this.changed();
+  }
+
+  show(node) {
+    return this.open({ threadId: this.threadId, checkpointId: node === this.tree.head ? null : node.id });
+  }
+
+  // Choose one of several versions: its newest branch.
+  choose(node) {
+    return this.show(newestTip(node));
+  }
+
+  // Take a turn. `from` is the checkpoint to go on from: what is shown, unless another is named.
+  async send(input, { from = this.isAtHead ? null : this.node?.id, ...custom } = {}) {
+    const custom_inputs = { ...custom, ...(this.threadId && { thread_id: this.threadId }), ...(from && { checkpoint_id: from }) };
+    await this.take({ body: { input, custom_inputs } }, Array.isArray(input) ? null : input);
+  }
+
+  follow(responseId) {
+    return this.take({ responseId }, null);
+  }
+
+  async take(what, question) {
+    const run = newRun(question);
+    const before = this.threadId;
+    Object.assign(this, { run, error: null });
+    this.changed();
+    try {
+      const onLost = (isLost) => Object.assign(this, { isLost: Boolean(isLost) }) && this.changed();
+      for await (const event of api.turnEvents(what, onLost)) {
+        apply(run, event);
+        if (this.run !== run) return; // another thread is shown by now
+        if (!this.threadId && run.outputs.thread_id) {
+          this.threadId = run.outputs.thread_id;
+          address.write({ threadId: this.threadId }, { replaces: true });
+          this.listThreads();
+        }
+        this.soon();
+      }
+    } catch (error) {
+      if (this.run !== run) return;
+      run.error = error;
+      if (!run.responseId && question !== null) run.isUnsent = true; // nothing of it is stored
+    }
+    await this.finish(run, before);
+  }
+
+  async finish(run, before) {
+    if (this.run !== run) return;
+    const isUnsent = run.isUnsent || (!run.responseId && run.error);
+    if (!isUnsent) {
+      const opening = ++this.opening;
+      const checkpointId = run.outputs.checkpoint_id ?? this.state?.checkpoint_id ?? null;
+      try {
+        await this.load(checkpointId, opening);
+      } catch (error) {
+        run.error ??= error;
+      }
+      if (opening !== this.opening) return;
+      address.write({ threadId: this.threadId, checkpointId: this.isAtHead ? null : this.node?.id }, { replaces: before === null });
+    }
+    this.run = null;
+    this.isLost = false;
+    this.error = run.error ?? (run.status === "cancelled" ? { message: "Stopped. What was stored until then is kept." } : null);
+    if (run.isUnsent) this.unsent = run.question;
+    this.changed();
+    this.listThreads();
+  }
+
+  async stop() {
+    if (!this.run?.responseId) return;
+    this.run.isStopping = true;
+    this.changed();
+    await this.attempt(() => api.cancelRun(this.run.responseId));
+  }
+
+  // Change what is stored at a checkpoint, and show the outcome.
+  async edit(checkpointId, change) {
+    await this.attempt(async () => {
+      const edited = await api.editState(this.threadId, { checkpoint_id: checkpointId, ...change });
+      await this.open({ threadId: this.threadId, checkpointId: edited.checkpoint_id });
+      if (this.isAtHead) address.write({ threadId: this.threadId }, { replaces: true });
+    });
+  }
+
+  async rename(title) {
+    await this.attempt(async () => {
+      this.thread = await api.renameThread(this.threadId, title);
+      await this.listThreads();
+    });
+  }
+
+  async copy() {
+    await this.attempt(async () => {
+      const { thread_id: threadId } = await api.copyThread(this.threadId);
+      await this.listThreads();
+      await this.open({ threadId });
+    });
+  }
+
+  async remove() {
+    await this.attempt(async () => {
+      await api.deleteThread(this.threadId);
+      await this.open({ threadId: null });
+      await this.listThreads();
+    });
+  }
+
+  async attempt(what) {
+    this.error = null;
+    try {
+      await what();
+    } catch (error) {
+      this.error = error;
+    }
+    this.changed();
+  }
+
+  // The first threads, or those that come after what is listed.
+  async listThreads({ more } = {}) {
+    const { list } = this.threads;
+    try {
+      const page = await api.listThreads(30, more ? list.at(-1)?.updated_at : undefined);
+      const known = new Set(page.map((thread) => thread.thread_id));
+      const others = list.filter((thread) => !known.has(thread.thread_id));
+      const all = more ? [...others, ...page] : page.length < 30 ? page : [...page, ...others.filter((thread) => thread.updated_at < page.at(-1).updated_at)];
+      this.threads = { list: all, isComplete: page.length < 30 || (!more && this.threads.isComplete), error: null };
+    } catch (error) {
+      this.threads = { ...this.threads, error };
+    }
+    this.changed();
+  }
+
+  // See what others have done meanwhile: other windows, other callers.
+  async watch() {
+    if (this.run || this.isLoading) return;
+    await this.listThreads();
+    if (!this.threadId || !this.thread || this.run) return;
+    const listed = this.threads.list.find((thread) => thread.thread_id === this.threadId);
+    const now = listed ?? (await api.getThread(this.threadId).catch(() => null));
+    if (!now || this.run || this.threadId !== now.thread_id) return;
+    if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
+    if (now.checkpoint_id !== this.thread.checkpoint_id) await this.refreshAnd(() => {});
+  }
+
+  async refreshAnd(next) {
+    const opening = ++this.opening;
+    const wasAtHead = this.isAtHead;
+    await this.attempt(() => this.load(wasAtHead ? null : this.node.id, opening));
+    if (opening !== this.opening) return;
+    if (wasAtHead) address.write({ threadId: this.threadId }, { replaces: true });
+    else address.write({ threadId: this.threadId, checkpointId: this.node.id }, { replaces: true });
+    next();
+  }
+
+  // Tokens come faster than a screen can show them.
+  soon() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.changed();
+    });
+  }
+}
+
+function merged(newer, older) {
+  const known = new Set(newer.map((entry) => entry.checkpoint_id));
+  return [...newer, ...older.filter((entry) => !known.has(entry.checkpoint_id))];
+}
