@@ -33,6 +33,9 @@ packages: .venv/dev  ## Build the library, log agents, and check and serve them 
 clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent
 	$(BIN)/pytest -n 0 -vv tests/clients
 
+page: .venv/dev  ## Look at the page for time travel in a real browser: Debian's Chromium, which root installs if need be
+	$(BIN)/pytest tests/page
+
 bench: .venv/ready  ## Measure what everything costs, beside other designs, into benchmarks/results.md (10 minutes)
 	$(BIN)/python -m benchmarks --into benchmarks
 
@@ -49,7 +52,7 @@ requirements: .venv/bin/uv .local/clients/ready  ## Resolve pyproject.toml into 
 	  -o tests/clients/requirements.txt --custom-compile-command "make requirements"
 	PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm update --package-lock-only --no-audit --no-fund --prefix tests/clients
 
-page: .local/clients/ready  ## Copy the libraries of the page for time travel from npm, in the versions of its lock file
+vendor: .local/clients/ready  ## Copy the libraries of the page for time travel from npm, in the versions of its lock file
 	cd $(VENDOR) && PATH="$(CURDIR)/.local/clients/bin:$$PATH" npm ci --silent --no-audit --no-fund --omit optional
 	cd $(VENDOR)/node_modules && $(ALONE) preact/dist/preact.mjs > ../preact.js && $(ALONE) preact/hooks/dist/hooks.mjs > ../hooks.js \
 	  && $(ALONE) htm/dist/htm.mjs > ../htm.js && $(ALONE) marked/lib/marked.esm.js > ../marked.js \
@@ -88,4 +91,4 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	  && touch $@ \
 	  || { test -z "$$CI" && echo "Those that cannot be installed here are skipped."; }
 
-.PHONY: help serve test faults packages clients bench page format requirements clean
+.PHONY: help serve test faults packages clients page bench vendor format requirements clean

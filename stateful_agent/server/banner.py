@@ -7,7 +7,7 @@ WELCOME = """
   agent     {target}
             answers come from {answers}
   database  {database}
-  address   {address}     (all routes: {address}/docs)
+  address   {address}     (open it in a browser; all routes: {address}/docs)
 
 Ctrl-C stops the server and its database. Try it, in another terminal:
 

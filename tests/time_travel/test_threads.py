@@ -75,13 +75,27 @@ class TestThreads:
         say(agent, "hello", thread_id="t")
         agent.update_thread("t", {"title": "Trip", "tags": ["a"]})
         before = agent.get_thread("t")
-        assert agent.update_thread("t", {"title": "Journey"}) == before | {"metadata": {"title": "Journey"}}
+        noted = {"metadata": {"title": "Journey"}, "title": "Journey"}
+        assert agent.update_thread("t", {"title": "Journey"}) == before | noted
         with pytest.raises(ThreadNotFound):
             agent.update_thread("nowhere", {})
         wrong: list[Any] = [None, [], "title", {"x": "y" * 20_000}, {"x": float("nan")}, {"x": "\ud800"}]
         for bad in wrong:
             with pytest.raises(InvalidRequest):
                 agent.update_thread("t", bad)
+
+    @pytest.mark.parametrize("key", [None, SecretStr("k" * 32)], ids=["plain", "encrypted"])
+    def test_has_the_title_that_it_was_given_or_else_its_first_message(self, make_agent: Make, key: Any) -> None:
+        agent = make_agent(langgraph_aes_key=key)
+        say(agent, "hello", thread_id="t")
+        say(agent, "again", thread_id="t")
+        assert agent.get_thread("t")["title"] == "hello"
+        agent.update_thread("t", {"title": "Trip"})
+        assert [thread["title"] for thread in agent.list_threads()] == ["Trip"]
+        agent.create_thread("empty")
+        assert agent.get_thread("empty")["title"] is None
+        agent.update_thread("empty", {"title": 7})
+        assert agent.get_thread("empty")["title"] is None
 
     @pytest.mark.parametrize("key", [None, SecretStr("k" * 32)], ids=["plain", "encrypted"])
     def test_what_is_noted_is_copied_and_kept_secret(self, make_agent: Make, database: str, key: Any) -> None:

@@ -23,9 +23,11 @@ export function Checkpoint({ session, checkpointId, onClose }) {
       ${error && html`<${Problem} error=${error} />`}
       ${!state && !error && html`<p role="status">Loading…</p>`}
       ${state && html`
-        <div class="row tabs" role="tablist" aria-label="View">${VIEWS.map((name) => html`
-          <button type="button" role="tab" aria-selected=${name === view ? "true" : "false"} onClick=${() => setView(name)}>${name}</button>`)}
-          <${CopyButton} text=${state.checkpoint_id} label="Copy id" /></div>
+        <div class="row">
+          <div class="row tabs" role="tablist" aria-label="View">${VIEWS.map((name) => html`
+            <button type="button" role="tab" aria-selected=${name === view ? "true" : "false"} onClick=${() => setView(name)}>${name}</button>`)}</div>
+          <${CopyButton} text=${state.checkpoint_id} label="Copy id" />
+        </div>
         <div role="tabpanel" aria-label=${view} tabindex="0">
           ${view === "Readable" && html`<${Readable} ...${{ session, state, onClose }} />`}
           ${view === "Changes" && html`<${Changes} state=${state} parent=${parent} />`}
@@ -59,8 +61,8 @@ function Readable({ session, state, onClose }) {
     ${!Object.keys(values).length && html`<p class="quiet">Messages only.</p>`}
     ${state.pending_messages.length > 0 && html`<h3>Pending</h3>${state.pending_messages.map((item) => html`<${Item} item=${item} results=${results} />`)}`}
     <h3>${state.message_count} messages</h3>
-    ${state.message_count > 50 && html`<p class="quiet">The last 50; all are in the view as JSON.</p>`}
-    ${state.messages.slice(-50).map((item) => html`<div class="known"><b class="quiet">${item.role ?? item.type}</b><${Item} item=${item} results=${results} /></div>`)}`;
+    ${state.messages.length > 50 && html`<p class="quiet">The last 50; all are in the view as JSON.</p>`}
+    ${state.messages.filter((item) => item.type !== "function_call_output").slice(-50).map((item) => html`<div class="known"><b class="quiet">${item.role ?? item.type}</b><${Item} item=${item} results=${results} /></div>`)}`;
 }
 
 function Key({ session, state, name, value, onClose }) {
@@ -100,6 +102,6 @@ function Changes({ state, parent }) {
     <p class="quiet">Since the checkpoint before, after the steps: ${now.nodes.join(", ") || now.source}.</p>
     ${removed.map((item) => html`<div class="removed"><span class="visually-hidden">Removed:</span><${Item} item=${item} results=${results} /></div>`)}
     ${added.map((item) => html`<div class="added"><span class="visually-hidden">Added:</span><${Item} item=${item} results=${results} /></div>`)}
-    ${differing.map((key) => html`<h4>${key}</h4><pre class="removed">${JSON.stringify(before.values[key], null, 2)}</pre><pre class="added">${JSON.stringify(now.values[key], null, 2)}</pre>`)}
+    ${differing.map((key) => html`<h3>${key}</h3><pre class="removed">${JSON.stringify(before.values[key], null, 2)}</pre><pre class="added">${JSON.stringify(now.values[key], null, 2)}</pre>`)}
     <p class="quiet">Next: ${before.next_nodes?.join(", ") || "none"} → ${now.next_nodes?.join(", ") || "none"}</p>`;
 }

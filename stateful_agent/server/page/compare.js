@@ -34,7 +34,7 @@ export function Compare({ session, onClose }) {
         ${[0, 1].map((side) => html`
           <section aria-label=${side ? "Right" : "Left"}>
             <div class="row"><select aria-label="Branch" value=${ids[side]} onChange=${choose(side)}>
-              ${tree.tips.map((tip) => html`<option value=${tip.id} selected=${tip.id === ids[side]}>${shorten(tip.last_message || tip.id, 60)}</option>`)}</select>
+              ${tree.tips.map((tip) => html`<option value=${tip.id} selected=${tip.id === ids[side]}>${shorten(tip.last_message || tip.group.label, 60)}</option>`)}</select>
               <${Button} onClick=${() => show(ids[side])}>Show<//></div>
             ${states ? html`<${Beyond} state=${states[side]} other=${states[1 - side]} />` : html`<p role="status">Loading…</p>`}
           </section>`)}
@@ -50,5 +50,5 @@ function Beyond({ state, other }) {
   return html`
     <p class="quiet">${state.messages.length - own.length} items in common, ${own.length} of its own</p>
     ${own.filter((item) => item.type !== "function_call_output").map((item) => html`<div class="known"><b class="quiet">${item.role ?? item.type}</b><${Item} item=${item} results=${results} /></div>`)}
-    ${keys.map((key) => html`<h4>${key}</h4><pre>${JSON.stringify(state.values[key], null, 2)}</pre>`)}`;
+    ${keys.map((key) => html`<h3>${key}</h3><pre>${JSON.stringify(state.values[key], null, 2)}</pre>`)}`;
 }

@@ -76,7 +76,7 @@ function Message({ session, turn, message, results, choices }) {
   const lastOfTurn = turn.messages.at(-1) === message;
   return html`
     <div class=${`message ${isUser ? "user" : "agent"}`} data-message=${message.id}>
-      <h3 class="visually-hidden">${isUser ? "You" : "The agent"}</h3>
+      <h2 class="visually-hidden">${isUser ? "You" : "The agent"}</h2>
       ${choices.map((choice) => html`<${Versions} session=${session} choice=${choice} />`)}
       ${doing === "again" || doing === "edit"
         ? html`<${Editor} text=${textOf(message)} label=${doing === "again" ? "Ask again" : "Save"} note=${doing === "again" ? "A new branch; this one is kept." : "A new checkpoint; no model is asked."}
@@ -131,8 +131,8 @@ function Running({ session, run }) {
   const results = resultsIn(items);
   return html`
     <article class="turn running">
-      ${run.question !== null && html`<div class="message user"><h3 class="visually-hidden">You</h3><div class="bubble"><div class="plain-text">${run.question}</div></div></div>`}
-      <div class="message agent"><h3 class="visually-hidden">The agent</h3><div class="bubble">
+      ${run.question !== null && html`<div class="message user"><h2 class="visually-hidden">You</h2><div class="bubble"><div class="plain-text">${run.question}</div></div></div>`}
+      <div class="message agent"><h2 class="visually-hidden">The agent</h2><div class="bubble">
         ${items.filter((item) => item.type !== "function_call_output").map((item) => html`<${Item} item=${item} results=${results} isLive />`)}
         <p class="quiet" role="status">${session.isLost ? "The connection is lost. Trying again…" : run.isStopping ? "Stopping…" : "At work…"}</p>
       </div></div>

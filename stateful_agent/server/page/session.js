@@ -145,7 +145,7 @@ export class Session {
     }
     this.run = null;
     this.isLost = false;
-    this.error = run.error ?? (run.status === "cancelled" ? { message: "Stopped. What was stored until then is kept." } : null);
+    this.error = run.error?.code === "cancelled" ? { message: "Stopped. What was stored until then is kept.", isExpected: true } : run.error;
     if (run.isUnsent) this.unsent = run.question;
     this.changed();
     this.listThreads();
@@ -230,7 +230,7 @@ export class Session {
   async refreshAnd(next) {
     const opening = ++this.opening;
     const wasAtHead = this.isAtHead;
-    await this.attempt(() => this.load(wasAtHead ? null : this.node.id, opening));
+    await this.load(wasAtHead ? null : this.node.id, opening).catch(() => {}); // one looks again soon
     if (opening !== this.opening) return;
     if (wasAtHead) address.write({ threadId: this.threadId }, { replaces: true });
     else address.write({ threadId: this.threadId, checkpointId: this.node.id }, { replaces: true });

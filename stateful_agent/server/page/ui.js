@@ -38,7 +38,7 @@ export function Confirm({ title, action, onConfirm, onClose, children }) {
 }
 
 export const Problem = ({ error, children }) => html`
-  <div class="problem" role="alert"><p>${error.message}</p>${error.code && html`<code>${error.code}</code>`}<div>${children}</div></div>`;
+  <div class=${`problem ${error.isExpected ? "expected" : ""}`} role=${error.isExpected ? "status" : "alert"}><p>${error.message}</p>${error.code && html`<code>${error.code}</code>`}<div>${children}</div></div>`;
 
 export function CopyButton({ text, label = "Copy" }) {
   const [done, setDone] = useState(false);

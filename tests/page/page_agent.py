@@ -1,0 +1,88 @@
+"""An agent for the page: it counts slowly, says what it is told to, thinks, fails, and asks before it calls tools.
+
+Its graph keeps a key of its own beside the messages: what it has noted.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.outputs import ChatGenerationChunk
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+from mlflow.models import set_model
+
+from stateful_agent import LangGraphResponsesAgent
+
+
+class State(MessagesState):
+    notes: list[str]
+
+
+class Commanded(BaseChatModel):
+    @property
+    def _llm_type(self) -> str:
+        return "commanded"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("The engine is asynchronous")
+
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        said = [message.text for message in messages if message.type == "human"]
+        command, _, rest = said[-1].partition(" ")
+        if isinstance(messages[-1], ToolMessage):
+            yield chunk(f"The result is: {messages[-1].text}")
+        elif command in ("search", "ask"):
+            call = {"name": command, "args": f'{{"about": "{rest}"}}', "id": f"call_{len(messages)}", "index": 0}
+            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
+        elif command == "count":
+            for n in range(12):
+                yield chunk(f"{n} ")
+                await asyncio.sleep(0.25)
+        elif command == "say":
+            yield chunk(rest)
+        elif command == "think":
+            yield chunk([{"type": "reasoning", "reasoning": "Let me see."}])
+            yield chunk([{"type": "text", "text": "Done thinking."}])
+        elif command == "fail":
+            yield chunk("one")
+            raise RuntimeError("broken")
+        else:
+            yield chunk(f"I heard {len(said)}: {' | '.join(said[-5:])}")
+
+
+def chunk(content: Any) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content=content))
+
+
+async def model(state: State) -> dict[str, Any]:
+    answer = await Commanded().ainvoke(state["messages"])
+    return {"messages": [answer], "notes": [f"{len(state['messages'])} messages"]}
+
+
+def tools(state: State) -> dict[str, Any]:
+    [call] = state["messages"][-1].tool_calls  # type: ignore[union-attr]
+    if call["name"] == "ask":
+        found = interrupt({"question": f"Which {call['args']['about']}?"})
+    else:
+        request = {"name": "search", "args": call["args"]}
+        [decision] = interrupt({"action_requests": [request]})["decisions"]
+        args = decision.get("edited_action", request)["args"]
+        found = f"refused, {decision.get('message')}" if decision["type"] == "reject" else f"found {args['about']}"
+    return {"messages": [ToolMessage(found, tool_call_id=call["id"])]}
+
+
+def has_calls(state: State) -> str:
+    last = state["messages"][-1]
+    return "tools" if isinstance(last, AIMessage) and last.tool_calls else "__end__"
+
+
+builder = StateGraph(State)
+builder.add_node("model", model)
+builder.add_node("tools", tools)
+builder.add_edge(START, "model")
+builder.add_conditional_edges("model", has_calls, ["tools", "__end__"])
+builder.add_edge("tools", "model")
+set_model(LangGraphResponsesAgent(builder))
