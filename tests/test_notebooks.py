@@ -11,5 +11,6 @@ from nbclient import NotebookClient
 def test_runs_from_top_to_bottom(path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", database)
     notebook = nbformat.read(path, as_version=4)
+    assert any(cell.outputs for cell in notebook.cells if cell.cell_type == "code"), "They are read on the web, too."
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": path.parent}}).execute(env=os.environ.copy())
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")

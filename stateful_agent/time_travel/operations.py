@@ -30,6 +30,7 @@ from stateful_agent.time_travel import history, threads
 from stateful_agent.time_travel.copies import copy_thread
 from stateful_agent.time_travel.edit import COPY, begin_thread, edit
 from stateful_agent.time_travel.items import without_item
+from stateful_agent.time_travel.tree import Tree
 from stateful_agent.turn import messages_at
 
 P = ParamSpec("P")
@@ -84,7 +85,8 @@ class TimeTravel:
         `parent_checkpoint_id`, `thread_id`, `timestamp` (ISO 8601, UTC), `next_nodes`, `message_count`,
         `last_message` (its first 100 characters), `turn` (1 for the first of its branch), `nodes` (the steps that
         made the checkpoint), `source` (`input`: a turn begins; `loop`: a step ended; `update`: an edit; `fork`: a
-        replay begins) and `step`, which counts on from parent to child.
+        replay begins) and `step`, which counts on from parent to child. A notebook draws the list as a tree, and
+        `print` writes it as one.
 
         Raises:
             ThreadNotFound: there is no such thread.
@@ -95,7 +97,7 @@ class TimeTravel:
         check_limit(limit)
         pool = await self._open_thread(thread_id)
         graph, saver = await self.store.graph_with_saver()
-        return await history.checkpoint_history(pool, saver, graph, thread_id, limit, before)
+        return Tree(await history.checkpoint_history(pool, saver, graph, thread_id, limit, before))
 
     get_checkpoint_history = blocking(aget_checkpoint_history)
 
@@ -193,7 +195,7 @@ class TimeTravel:
             ThreadNotFound: there is no such thread.
         """
         pool = await self._open_thread(thread_id)
-        return await history.branches(pool, self.store.cipher, thread_id)
+        return Tree(await history.branches(pool, self.store.cipher, thread_id))
 
     list_branches = blocking(alist_branches)
 

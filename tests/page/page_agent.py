@@ -4,11 +4,13 @@ Its graph keeps a key of its own beside the messages: what it has noted.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -35,8 +37,9 @@ class Commanded(BaseChatModel):
         if isinstance(messages[-1], ToolMessage):
             yield chunk(f"The result is: {messages[-1].text}")
         elif command in ("search", "ask"):
-            call = {"name": command, "args": f'{{"about": "{rest}"}}', "id": f"call_{len(messages)}", "index": 0}
-            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
+            arguments = json.dumps({"about": rest})
+            call = tool_call_chunk(name=command, args=arguments, id=f"call_{len(messages)}", index=0)
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
         elif command == "count":
             for n in range(12):
                 yield chunk(f"{n} ")

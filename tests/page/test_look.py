@@ -1,16 +1,17 @@
 """How the page looks and feels: on small screens, in the dark, by keyboard, to a screen reader, at a thousand turns."""
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from browsing import Person
 from playwright.sync_api import expect
 
 Come = Callable[..., Person]
 
-SCREENS = {
+SCREENS: dict[str, dict[str, Any]] = {
     "wide": {"viewport": {"width": 1400, "height": 850}},
     "dark": {"viewport": {"width": 1400, "height": 850}, "color_scheme": "dark"},
     "narrow": {"viewport": {"width": 380, "height": 700}},

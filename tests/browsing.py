@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 
 class Person:
@@ -15,7 +15,11 @@ class Person:
         self._allowed: list[str] = []
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: self._complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and self._complaints.append(message.text))
+        page.on("console", self._note)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._complaints.append(message.text)
 
     def allows(self, words: str) -> None:
         """The console may hold a complaint with these words."""
