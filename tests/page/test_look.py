@@ -92,6 +92,7 @@ def test_all_of_it_by_keyboard(person: Person) -> None:
 
     reach("Edit and ask again")
     page.keyboard.press("Enter")
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
     page.keyboard.press("Control+A")
     page.keyboard.type("uno")
     page.keyboard.press("Control+Enter")

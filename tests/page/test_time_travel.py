@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import httpx
 from browsing import Person
 from playwright.sync_api import expect
 
@@ -57,6 +58,32 @@ def test_to_continue_from_an_earlier_turn(person: Person) -> None:
     expect(person.page.get_by_text("as a new branch")).to_be_visible()
     person.say("other")
     person.sees("one", "I heard 1", "other", "I heard 2: one | other")
+
+
+def test_one_may_look_elsewhere_while_a_turn_is_at_work(person: Person) -> None:
+    person.say("one")
+    person.say("two")
+    person.type("count")
+    expect(person.page.locator(".running")).to_contain_text("0 1")
+    person.nodes.first.get_by_role("button").click()
+    expect(person.page.get_by_text("A turn is at work on another branch.")).to_be_visible()
+    person.sees("one", "I heard 1: one")
+    expect(person.page.get_by_role("button", name="Send")).to_be_visible(timeout=15_000)
+    person.sees("one", "I heard 1: one")
+    person.click("Go to the newest")
+    expect(person.messages.last).to_contain_text("10 11")
+
+
+def test_what_no_checkpoint_comes_before_cannot_be_asked_again(come: Come, address: str) -> None:
+    begun = {"thread_id": "begun", "new_messages": [{"role": "user", "content": "hello"}]}
+    httpx.post(f"{address}threads", json=begun).raise_for_status()
+    person = come("?thread=begun")
+    person.message("hello").hover()
+    again = person.page.get_by_role("button", name="Edit and ask again")
+    expect(again).to_have_attribute("title", "No checkpoint comes before it")
+    person.click("Run it from here")
+    person.idle()
+    person.sees("hello", "I heard 1: hello")
 
 
 def test_to_edit_in_place_asks_no_model(person: Person) -> None:

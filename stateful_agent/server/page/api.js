@@ -13,14 +13,16 @@ async function send(method, path, body, { signal, key } = {}) {
   if (key) headers["idempotency-key"] = key;
   let response;
   try {
-    response = await fetch(new URL(path, document.baseURI), { method, headers, signal, body: body && JSON.stringify(body) });
+    response = await fetch(new URL(path, document.baseURI), { method, headers, signal, body: body
+      && JSON.stringify(body) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError({ message: "The server cannot be reached." }, 0);
   }
   if (response.ok) return response;
+  const { status } = response;
   const answer = await response.json().catch(() => null);
-  throw new ApiError(answer?.error ?? { message: `The server answered with status ${response.status}.` }, response.status);
+  throw new ApiError(answer?.error ?? { message: `The server answered with status ${status}.` }, status);
 }
 
 const ask = async (...request) => (await send(...request)).json();
@@ -45,7 +47,7 @@ const PATIENCE = 60_000; // milliseconds without the server, until one gives up
 // The events of a turn, to its end: of a new one that `body` asks for, or of one that runs already. It runs in the
 // background, so that it goes on when the page is closed; when the connection breaks, the rest is asked for again.
 export async function* turnEvents({ body, responseId }, onLost) {
-  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("-");
   let after = -1;
   let lostAt = null;
   for (;;) {

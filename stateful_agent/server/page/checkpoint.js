@@ -13,7 +13,8 @@ export function Checkpoint({ session, checkpointId, onClose }) {
   useEffect(() => {
     (async () => {
       const state = await getState(session.threadId, checkpointId);
-      const parent = state.parent_checkpoint_id ? await getState(session.threadId, state.parent_checkpoint_id).catch(() => null) : null;
+      const parent = state.parent_checkpoint_id ? await getState(session.threadId,
+        state.parent_checkpoint_id).catch(() => null) : null;
       setFound({ state, parent });
     })().catch((error) => setFound({ error }));
   }, [checkpointId]);
@@ -25,7 +26,8 @@ export function Checkpoint({ session, checkpointId, onClose }) {
       ${state && html`
         <div class="row">
           <div class="row tabs" role="tablist" aria-label="View">${VIEWS.map((name) => html`
-            <button type="button" role="tab" aria-selected=${name === view ? "true" : "false"} onClick=${() => setView(name)}>${name}</button>`)}</div>
+            <button type="button" role="tab" aria-selected=${name === view ? "true" : "false"}
+              onClick=${() => setView(name)}>${name}</button>`)}</div>
           <${CopyButton} text=${state.checkpoint_id} label="Copy id" />
         </div>
         <div role="tabpanel" aria-label=${view} tabindex="0">
@@ -54,15 +56,20 @@ function Readable({ session, state, onClose }) {
       <dt>Turn, step</dt><dd>${facts.turn}, ${facts.step} (${facts.source})</dd>
       <dt>Steps that ran</dt><dd>${facts.nodes.join(", ") || "none"}</dd>
       <dt>Next</dt><dd>${state.next_nodes?.join(", ") || "none: the turn is complete"}</dd>
-      ${facts.interrupts.map((interrupt) => html`<dt>Waits</dt><dd><pre>${JSON.stringify(interrupt.value, null, 2)}</pre></dd>`)}
+      ${facts.interrupts.map((interrupt) => html`<dt>Waits</dt><dd>
+        <pre>${JSON.stringify(interrupt.value, null, 2)}</pre></dd>`)}
     </dl>
     <h3>State</h3>
-    ${Object.entries(values).map(([name, value]) => html`<${Key} key=${name} ...${{ session, state, name, value, onClose }} />`)}
+    ${Object.entries(values).map(([name, value]) => html`<${Key}
+      key=${name} ...${{ session, state, name, value, onClose }} />`)}
     ${!Object.keys(values).length && html`<p class="quiet">Messages only.</p>`}
-    ${state.pending_messages.length > 0 && html`<h3>Pending</h3>${state.pending_messages.map((item) => html`<${Item} item=${item} results=${results} />`)}`}
+    ${state.pending_messages.length > 0
+      && html`<h3>Pending</h3>${state.pending_messages.map((item) => html`<${Item} item=${item}
+      results=${results} />`)}`}
     <h3>${state.message_count} messages</h3>
     ${state.messages.length > 50 && html`<p class="quiet">The last 50; all are in the view as JSON.</p>`}
-    ${state.messages.filter((item) => item.type !== "function_call_output").slice(-50).map((item) => html`<div class="known"><b class="quiet">${item.role ?? item.type}</b><${Item} item=${item} results=${results} /></div>`)}`;
+    ${state.messages.filter((item) => item.type !== "function_call_output").slice(-50).map((item) => html`<div
+      class="known"><b class="quiet">${item.role ?? item.type}</b><${Item} item=${item} results=${results} /></div>`)}`;
 }
 
 function Key({ session, state, name, value, onClose }) {
@@ -82,14 +89,18 @@ function Key({ session, state, name, value, onClose }) {
   return html`
     <section class="key"><h4>${name}</h4>
       ${text === null
-        ? html`<pre>${before}</pre><${Button} class="plain" why=${why} onClick=${() => setText(before)}>Edit ${name}<//>`
-        : html`<textarea aria-label=${`Value of ${name}`} spellcheck=${false} rows=${Math.min(16, text.split("\n").length + 1)} value=${text} onInput=${(event) => setText(event.target.value)} />
-          <div class="row"><${Button} class="primary" why=${why} onClick=${save}>Save as a new checkpoint<//><${Button} onClick=${() => setText(null)}>Cancel<//></div>`}
+        ? html`<pre>${before}</pre><${Button} class="plain" why=${why}
+          onClick=${() => setText(before)}>Edit ${name}<//>`
+        : html`<textarea aria-label=${`Value of ${name}`} spellcheck=${false} rows=${Math.min(16,
+          text.split("\n").length + 1)} value=${text} onInput=${(event) => setText(event.target.value)} />
+          <div class="row"><${Button} class="primary" why=${why} onClick=${save}>Save as a new checkpoint<//><${Button}
+            onClick=${() => setText(null)}>Cancel<//></div>`}
     </section>`;
 }
 
 function Changes({ state, parent }) {
-  if (!parent) return html`<p class="quiet">${state.parent_checkpoint_id ? "The checkpoint before is not kept any more." : "It is the first checkpoint: all of it is new."}</p>`;
+  if (!parent) return html`<p class="quiet">${state.parent_checkpoint_id
+    ? "The checkpoint before is not kept any more." : "It is the first checkpoint: all of it is new."}</p>`;
   const [now, before] = [ours(state), ours(parent)];
   const ids = (messages) => new Map(messages.map((item) => [item.id, JSON.stringify(item)]));
   const [mine, theirs] = [ids(now.messages), ids(before.messages)];
@@ -100,8 +111,12 @@ function Changes({ state, parent }) {
   const differing = keys.filter((key) => JSON.stringify(now.values[key]) !== JSON.stringify(before.values[key]));
   return html`
     <p class="quiet">Since the checkpoint before, after the steps: ${now.nodes.join(", ") || now.source}.</p>
-    ${removed.map((item) => html`<div class="removed"><span class="visually-hidden">Removed:</span><${Item} item=${item} results=${results} /></div>`)}
-    ${added.map((item) => html`<div class="added"><span class="visually-hidden">Added:</span><${Item} item=${item} results=${results} /></div>`)}
-    ${differing.map((key) => html`<h3>${key}</h3><pre class="removed">${JSON.stringify(before.values[key], null, 2)}</pre><pre class="added">${JSON.stringify(now.values[key], null, 2)}</pre>`)}
+    ${removed.map((item) => html`<div class="removed"><span class="visually-hidden">Removed:</span>
+      <${Item} item=${item} results=${results} /></div>`)}
+    ${added.map((item) => html`<div class="added"><span class="visually-hidden">Added:</span><${Item} item=${item}
+      results=${results} /></div>`)}
+    ${differing.map((key) => html`<h3>${key}</h3><pre
+      class="removed">${JSON.stringify(before.values[key], null, 2)}</pre><pre
+      class="added">${JSON.stringify(now.values[key], null, 2)}</pre>`)}
     <p class="quiet">Next: ${before.next_nodes?.join(", ") || "none"} → ${now.next_nodes?.join(", ") || "none"}</p>`;
 }

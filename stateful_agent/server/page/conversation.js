@@ -14,9 +14,11 @@ export function Conversation({ session }) {
   const scroller = useRef(null);
   const isAtEnd = useRef(true);
   useEffect(() => setCount(FEW), [session.threadId]);
-  useEffect(() => { isAtEnd.current = true; }, [session.threadId, session.node, Boolean(run)]);
+  useLayoutEffect(() => { isAtEnd.current = true; }, [session.threadId, session.node, Boolean(run)]);
   useLayoutEffect(() => { if (isAtEnd.current) scroller.current.scrollTop = scroller.current.scrollHeight; });
-  const onScroll = ({ target }) => (isAtEnd.current = target.scrollHeight - target.scrollTop - target.clientHeight < 60);
+  const onScroll = ({ target }) => {
+    isAtEnd.current = target.scrollHeight - target.scrollTop - target.clientHeight < 60;
+  };
   const shown = turns.slice(-count);
   const results = resultsIn(session.state?.messages ?? []);
   const state = session.state;
@@ -24,22 +26,28 @@ export function Conversation({ session }) {
   return html`
     <div class="scroller" ref=${scroller} onScroll=${onScroll} tabindex="0" role="region" aria-label="Messages">
       <div class="messages">
-        ${count < turns.length && html`<${Button} class="plain" onClick=${() => { isAtEnd.current = false; setCount(count + 4 * FEW); }}>
+        ${count < turns.length && html`<${Button} class="plain"
+          onClick=${() => { isAtEnd.current = false; setCount(count + 4 * FEW); }}>
           Show earlier turns (${turns.length - count})<//>`}
         ${!session.threadId && !run && html`<${Welcome} />`}
         ${session.threadId && !turns.length && session.isLoading && html`<p class="quiet" role="status">Loading…</p>`}
         ${shown.map((turn) => html`<${Turn} key=${turn.group.id} ...${{ session, turn, results }} />`)}
-        ${run && html`<${Running} session=${session} run=${run} />`}
-        ${state && !run && state.interrupts.length > 0 && html`<${Waiting} session=${session} interrupts=${state.interrupts} />`}
-        ${isUnfinished && html`<div class="waiting"><p>This checkpoint is in the midst of a turn: next is ${state.next_nodes.map((name) => html`<code>${name}</code> `)}.</p>
+        ${run && (run.isLeft ? html`<p class="quiet" role="status">A turn is at work on another branch.</p>`
+          : html`<${Running} session=${session} run=${run} />`)}
+        ${state && !run && state.interrupts.length > 0 && html`<${Waiting}
+          session=${session} interrupts=${state.interrupts} />`}
+        ${isUnfinished && html`<div class="waiting">
+          <p>This checkpoint is in the midst of a turn: next is <code>${state.next_nodes.join(", ")}</code>.</p>
           <${Button} onClick=${() => session.send([], { from: session.node.id })}>Run it from here<//></div>`}
-        ${session.error && html`<${Problem} error=${session.error}><${Button} onClick=${() => session.open({ threadId: session.threadId, checkpointId: session.isAtHead ? null : session.node?.id })}>Reload<//><//>`}
+        ${session.error && html`<${Problem} error=${session.error}>
+          <${Button} onClick=${() => session.reload()}>Reload<//><//>`}
       </div>
     </div>`;
 }
 
 const Welcome = () => html`<div class="welcome"><h2>What is it about?</h2>
-  <p>Every step that the agent takes is kept. Ask again from any of them, change what it knew, and compare where that leads: no branch is lost.</p></div>`;
+  <p>Every step that the agent takes is kept. Ask again from any of them, change what it knew, and compare where that
+  leads: no branch is lost.</p></div>`;
 
 function Turn({ session, turn, results }) {
   const { group, messages } = turn;
@@ -62,12 +70,14 @@ function Message({ session, turn, message, results, choices }) {
   const isText = message.items.every((item) => item.type === "message");
   const why = session.run ? "A turn is at work" : "";
   const { node } = session;
+  const begins = turn.group.kind === "turn" ? "" : "No checkpoint comes before it";
   const askAgain = (text) => {
     const begin = turn.group.nodes[0];
     setDoing(null);
-    session.send(text, { from: (turn.group.kind === "turn" ? begin.parent ?? begin : begin).id });
+    session.send(text, { from: (begin.parent ?? begin).id });
   };
-  const answered = turn.nodes.find((each) => each.message_count === message.nth && !each.next_nodes?.includes("__start__") && each.next_nodes?.length);
+  const answered = turn.nodes.find((each) => each.message_count === message.nth
+    && !each.next_nodes?.includes("__start__") && each.next_nodes?.length);
   const saved = (text) => {
     setDoing(null);
     const { role } = message.items[0];
@@ -79,18 +89,25 @@ function Message({ session, turn, message, results, choices }) {
       <h2 class="visually-hidden">${isUser ? "You" : "The agent"}</h2>
       ${choices.map((choice) => html`<${Versions} session=${session} choice=${choice} />`)}
       ${doing === "again" || doing === "edit"
-        ? html`<${Editor} text=${textOf(message)} label=${doing === "again" ? "Ask again" : "Save"} note=${doing === "again" ? "A new branch; this one is kept." : "A new checkpoint; no model is asked."}
+        ? html`<${Editor} text=${textOf(message)} label=${doing === "again" ? "Ask again" : "Save"}
+          note=${doing === "again" ? "A new branch; this one is kept." : "A new checkpoint; no model is asked."}
             onSave=${doing === "again" ? askAgain : saved} onCancel=${() => setDoing(null)} />`
-        : html`<div class="bubble">${message.items.map((item) => html`<${Item} item=${item} results=${results} />`)}</div>`}
+        : html`<div class="bubble">${message.items.map((item) => html`<${Item} item=${item}
+          results=${results} />`)}</div>`}
       ${!doing && html`<div class="actions">
         <${CopyButton} text=${textOf(message)} />
-        ${isUser && html`<${Button} class="plain" why=${why} onClick=${() => setDoing("again")}>Edit and ask again<//>`}
-        ${!isUser && answered && html`<${Button} class="plain" why=${why} onClick=${() => session.send([], { from: answered.id })}>Regenerate<//>`}
-        ${lastOfTurn && turn.nodes.at(-1) !== node && html`<${Button} class="plain" why=${why} onClick=${() => session.show(turn.nodes.at(-1))}>Continue from here<//>`}
-        <${Button} class="plain" why=${why || (isText ? "" : "Calls of tools cannot be edited here")} onClick=${() => setDoing("edit")}>Edit in place<//>
+        ${isUser && html`<${Button} class="plain" why=${why || begins}
+          onClick=${() => setDoing("again")}>Edit and ask again<//>`}
+        ${!isUser && answered && html`<${Button} class="plain" why=${why}
+          onClick=${() => session.send([], { from: answered.id })}>Regenerate<//>`}
+        ${lastOfTurn && turn.nodes.at(-1) !== node && html`<${Button} class="plain" why=${why}
+          onClick=${() => session.show(turn.nodes.at(-1))}>Continue from here<//>`}
+        <${Button} class="plain" why=${why || (isText ? "" : "Calls of tools cannot be edited here")}
+          onClick=${() => setDoing("edit")}>Edit in place<//>
         <${Button} class="plain" why=${why} onClick=${() => setDoing("delete")}>Delete<//>
       </div>`}
-      ${doing === "delete" && html`<${Confirm} title="Delete this message?" action="Delete" onClose=${() => setDoing(null)}
+      ${doing === "delete" && html`<${Confirm} title="Delete this message?" action="Delete"
+        onClose=${() => setDoing(null)}
         onConfirm=${() => session.edit(node.id, { remove_messages: [message.id] })}>
         The agent will not know it in what follows. The checkpoints that have it are kept.<//>`}
     </div>`;
@@ -102,16 +119,18 @@ function Versions({ session, choice }) {
   const go = (index) => () => session.choose(versions[index]);
   return html`
     <div class="versions" role="group" aria-label="Versions">
-      <${Button} class="plain" aria-label="Previous version" why=${why || (chosen ? "" : "This is the first")} onClick=${go(chosen - 1)}>‹<//>
+      <${Button} class="plain" aria-label="Previous version" why=${why || (chosen ? "" : "This is the first")}
+        onClick=${go(chosen - 1)}>‹<//>
       <span>${chosen + 1} / ${versions.length}</span>
-      <${Button} class="plain" aria-label="Next version" why=${why || (chosen + 1 < versions.length ? "" : "This is the last")} onClick=${go(chosen + 1)}>›<//>
+      <${Button} class="plain" aria-label="Next version" why=${why || (versions[chosen + 1] ? "" : "This is the last")}
+        onClick=${go(chosen + 1)}>›<//>
     </div>`;
 }
 
 function Editor({ text: before, label, note, onSave, onCancel }) {
   const [text, setText] = useState(before);
   const field = useRef(null);
-  useEffect(() => field.current.focus(), []);
+  useLayoutEffect(() => field.current.focus(), []); // before the next key
   const onKeyDown = (event) => {
     if (event.key === "Escape") onCancel();
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && text.trim()) onSave(text);
@@ -120,21 +139,26 @@ function Editor({ text: before, label, note, onSave, onCancel }) {
     <div class="editor">
       <textarea ref=${field} aria-label="Message" rows=${Math.min(12, text.split("\n").length + 1)} value=${text}
         onInput=${(event) => setText(event.target.value)} onKeyDown=${onKeyDown} />
-      <div class="row"><${Button} class="primary" why=${text.trim() ? "" : "There is no text"} onClick=${() => onSave(text)}>${label}<//>
+      <div class="row"><${Button} class="primary" why=${text.trim() ? "" : "There is no text"}
+        onClick=${() => onSave(text)}>${label}<//>
         <${Button} onClick=${onCancel}>Cancel<//><span class="quiet">${note}</span></div>
     </div>`;
 }
 
 function Running({ session, run }) {
   const known = new Set((session.state?.messages ?? []).flatMap((item) => [item.id, item.message_id]));
-  const items = run.items.filter((item) => item && !known.has(item.id) && item.type !== "mcp_approval_request" && !item.id?.startsWith("wait_"));
+  const items = run.items.filter((item) => item && !known.has(item.id) && item.type !== "mcp_approval_request"
+    && !item.id?.startsWith("wait_"));
   const results = resultsIn(items);
+  const doing = session.isLost ? "The connection is lost. Trying again…" : run.isStopping ? "Stopping…" : "At work…";
   return html`
     <article class="turn running">
-      ${run.question !== null && html`<div class="message user"><h2 class="visually-hidden">You</h2><div class="bubble"><div class="plain-text">${run.question}</div></div></div>`}
+      ${run.question !== null && html`<div class="message user"><h2 class="visually-hidden">You</h2>
+        <div class="bubble"><div class="plain-text">${run.question}</div></div></div>`}
       <div class="message agent"><h2 class="visually-hidden">The agent</h2><div class="bubble">
-        ${items.filter((item) => item.type !== "function_call_output").map((item) => html`<${Item} item=${item} results=${results} isLive />`)}
-        <p class="quiet" role="status">${session.isLost ? "The connection is lost. Trying again…" : run.isStopping ? "Stopping…" : "At work…"}</p>
+        ${items.filter((item) => item.type !== "function_call_output").map((item) => html`<${Item} item=${item}
+          results=${results} isLive />`)}
+        <p class="quiet" role="status">${doing}</p>
       </div></div>
     </article>`;
 }
@@ -149,12 +173,13 @@ export function Composer({ session }) {
     setText((now) => now || unsent);
     session.unsent = undefined;
   }, [unsent]);
-  useEffect(() => field.current?.focus({ preventScroll: true }), [session.threadId]);
+  useLayoutEffect(() => field.current.focus({ preventScroll: true }), [session.threadId]);
   useLayoutEffect(() => {
     field.current.style.height = "auto";
     field.current.style.height = `${Math.min(field.current.scrollHeight, 240)}px`;
   }, [text]);
-  const why = run ? "A turn is at work" : session.isLoading && !session.state && session.threadId ? "The thread is loading" : text.trim() ? "" : "There is no text";
+  const isLoading = session.isLoading && session.threadId && !session.state;
+  const why = run ? "A turn is at work" : isLoading ? "The thread is loading" : text.trim() ? "" : "There is no text";
   const send = () => {
     if (why) return;
     setText("");
@@ -165,14 +190,19 @@ export function Composer({ session }) {
     event.preventDefault();
     send();
   };
-  const where = !session.tree || session.isAtHead ? "" : session.node.children.length ? "Goes on from this checkpoint, as a new branch" : "Goes on on this branch";
+  const whyNotStop = !run?.responseId ? "It has not begun" : run.isStopping ? "It is being stopped" : "";
+  const isTip = !session.node?.children.length;
+  const where = session.isAtHead ? "" : isTip ? "Goes on on this branch"
+    : "Goes on from this checkpoint, as a new branch";
   return html`
     <form class="composer" onSubmit=${(event) => { event.preventDefault(); send(); }}>
-      ${where && html`<p class="quiet">${where} · <${Button} class="plain" onClick=${() => session.open({ threadId: session.threadId })}>Go to the newest<//></p>`}
+      ${where && html`<p class="quiet">${where} · <${Button} class="plain"
+        onClick=${() => session.open({ threadId: session.threadId })}>Go to the newest<//></p>`}
       <div class="field">
-        <textarea ref=${field} rows="1" placeholder="Message" aria-label="Message to the agent" value=${text} onKeyDown=${onKeyDown} onInput=${(event) => setText(event.target.value)} />
+        <textarea ref=${field} rows="1" placeholder="Message" aria-label="Message to the agent" value=${text}
+          onKeyDown=${onKeyDown} onInput=${(event) => setText(event.target.value)} />
         ${run
-          ? html`<${Button} class="danger" why=${run.responseId ? (run.isStopping ? "It is being stopped" : "") : "It has not begun"} onClick=${() => session.stop()}>Stop<//>`
+          ? html`<${Button} class="danger" why=${whyNotStop} onClick=${() => session.stop()}>Stop<//>`
           : html`<${Button} class="primary" why=${why} onClick=${send}>Send<//>`}
       </div>
     </form>`;

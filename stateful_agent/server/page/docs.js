@@ -14,8 +14,10 @@ function Reference({ described }) {
   return html`
     <main class="reference">
       <h1>HTTP interface</h1>
-      <p>Made from <a href="openapi.json">openapi.json</a>, which generators of clients read. <a href="./">The page for time travel</a> uses nothing else.</p>
-      ${[...groups].map(([name, routes]) => html`<section><h2>${name}</h2>${routes.map((each) => html`<${Route} described=${described} ...${each} />`)}</section>`)}
+      <p>Made from <a href="openapi.json">openapi.json</a>, which generators of clients read. <a
+        href="./">The page for time travel</a> uses nothing else.</p>
+      ${[...groups].map(([name, routes]) => html`<section>
+        <h2>${name}</h2>${routes.map((each) => html`<${Route} described=${described} ...${each} />`)}</section>`)}
     </main>`;
 }
 
@@ -24,11 +26,14 @@ function Route({ described, path, method, route }) {
   return html`
     <details>
       <summary><b>${method.toUpperCase()}</b> <code>${path}</code> ${route.summary}</summary>
-      ${route.description && html`<div class="markdown" dangerouslySetInnerHTML=${{ __html: sanitized(route.description) }} />`}
+      ${route.description && html`<div class="markdown"
+        dangerouslySetInnerHTML=${{ __html: sanitized(route.description) }} />`}
       ${route.parameters?.length > 0 && html`<h4>Parameters</h4><ul>${route.parameters.map((each) => html`
-        <li><code>${each.name}</code> <span class="quiet">${each.in}${each.required ? ", required" : ""}</span> ${each.description}</li>`)}</ul>`}
+        <li><code>${each.name}</code> <span class="quiet">${each.in}${each.required ? ", required"
+          : ""}</span> ${each.description}</li>`)}</ul>`}
       ${body && html`<h4>Body</h4><pre>${JSON.stringify(resolved(body, described), null, 2)}</pre>`}
-      <h4>Answers</h4><ul>${Object.entries(route.responses ?? {}).map(([status, each]) => html`<li><code>${status}</code> ${each.description}</li>`)}</ul>
+      <h4>Answers</h4><ul>${Object.entries(route.responses ?? {}).map(([status, each]) => html`<li>
+        <code>${status}</code> ${each.description}</li>`)}</ul>
     </details>`;
 }
 
@@ -38,7 +43,8 @@ function resolved(schema, described, above = []) {
   if (!schema || typeof schema !== "object") return schema;
   const { $ref: reference } = schema;
   if (reference && above.includes(reference)) return reference;
-  if (reference) return resolved(reference.split("/").slice(1).reduce((at, key) => at[key], described), described, [...above, reference]);
+  if (reference) return resolved(reference.split("/").slice(1).reduce((at,
+    key) => at[key], described), described, [...above, reference]);
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, resolved(value, described, above)]));
 }
 

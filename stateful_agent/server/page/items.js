@@ -10,7 +10,8 @@ export function Item({ item, results, isLive }) {
       return html`${contentOf(item).map((part) => html`<${Part} part=${part} isPlain=${item.role !== "assistant"} />`)}`;
     case "reasoning": {
       const text = [...(item.summary ?? []), ...(item.content ?? [])].map((part) => part.text).join("\n\n");
-      return text && html`<details class="reasoning"><summary>Reasoning</summary><${Markdown} text=${text} /></details>`;
+      return text && html`<details class="reasoning"><summary>Reasoning</summary><${Markdown} text=${text} />
+        </details>`;
     }
     case "function_call":
     case "mcp_call":
@@ -22,16 +23,19 @@ export function Item({ item, results, isLive }) {
   }
 }
 
-const contentOf = (item) => (typeof item.content === "string" ? [{ type: "input_text", text: item.content }] : item.content ?? []);
+const contentOf = (item) => (typeof item.content === "string" ? [{ type: "input_text", text: item.content }]
+  : item.content ?? []);
 
 function Part({ part, isPlain }) {
   if (part.type === "input_image") {
     const isHere = part.image_url?.startsWith("data:image/");
-    return isHere ? html`<img src=${part.image_url} alt="attached" />` : html`<p><a href=${safe(part.image_url)} target="_blank" rel="noopener noreferrer">Image</a></p>`;
+    return isHere ? html`<img src=${part.image_url} alt="attached" />` : html`<p><a
+      href=${safe(part.image_url)} target="_blank" rel="noopener noreferrer">Image</a></p>`;
   }
   if (part.type === "input_file") return html`<p class="quiet">📎 ${part.filename ?? "file"}</p>`;
   const text = part.text ?? part.refusal;
-  if (text === undefined) return html`<details><summary>${part.type}</summary><pre>${JSON.stringify(part, null, 2)}</pre></details>`;
+  if (text === undefined) return html`<details><summary>${part.type}</summary>
+    <pre>${JSON.stringify(part, null, 2)}</pre></details>`;
   return isPlain ? html`<div class="plain-text">${text}</div>` : html`<${Markdown} text=${text} />`;
 }
 
@@ -44,7 +48,8 @@ function Call({ item, output, isLive }) {
       <summary><b>${item.name}</b> <code>${shorten(item.arguments ?? "", 80)}</code>
         ${isOpen && html` <span class="quiet">${isLive ? "…" : "not answered"}</span>`}</summary>
       <pre aria-label="Arguments">${pretty(item.arguments)}</pre>
-      ${!isOpen && html`<pre aria-label="Result">${typeof output === "string" ? output : JSON.stringify(output, null, 2)}</pre>`}
+      ${!isOpen && html`<pre aria-label="Result">${typeof output === "string"
+        ? output : JSON.stringify(output, null, 2)}</pre>`}
     </details>`;
 }
 

@@ -29,4 +29,5 @@ DOMPurify.addHook("afterSanitizeAttributes", (element) => {
 
 export const sanitized = (text) => DOMPurify.sanitize(marked.parse(text, { gfm: true, breaks: true }), ALLOWED);
 
-export const Markdown = ({ text }) => html`<div class="markdown" dangerouslySetInnerHTML=${{ __html: sanitized(text) }} />`;
+export const Markdown = ({ text }) => html`<div class="markdown"
+  dangerouslySetInnerHTML=${{ __html: sanitized(text) }} />`;

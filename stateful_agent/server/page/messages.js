@@ -16,7 +16,8 @@ export const isFrom = (message, role) => message.items[0].type === "message" && 
 export const textOf = (message) =>
   message.items
     .filter((item) => item.type === "message")
-    .flatMap((item) => (typeof item.content === "string" ? [item.content] : item.content.map((part) => part.text ?? part.refusal ?? "")))
+    .flatMap((item) => (typeof item.content === "string" ? [item.content]
+      : item.content.map((part) => part.text ?? part.refusal ?? "")))
     .join("\n");
 
 // By the id of each message, how many messages there were before it when it came, which says what turn it came with.

@@ -1,6 +1,13 @@
 // A turn that is at work: what its events have told so far. Pure.
 
-export const newRun = (question = null) => ({ question, responseId: null, items: [], status: "in_progress", error: null, outputs: {} });
+export const newRun = (question = null) => ({
+  question,
+  responseId: null,
+  items: [],
+  status: "in_progress",
+  error: null,
+  outputs: {},
+});
 
 export function apply(run, event) {
   const { type } = event;

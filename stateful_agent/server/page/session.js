@@ -8,7 +8,8 @@ import { apply, newRun } from "./run.js";
 import { buildTree, choices, newestTip, pathTo, turnsOn } from "./tree.js";
 
 const PAGE = 1000; // checkpoints that are asked for at once
-const WATCH = 2500; // milliseconds between two looks at what others do
+const WATCH = 2500; // milliseconds between two looks at what others do on the thread
+const LIST_EVERY = 6; // of these, one looks at all threads
 
 export class Session {
   constructor(changed) {
@@ -17,12 +18,13 @@ export class Session {
     this.reset(null);
     this.opening = 0; // which of the views that were asked for is the newest
     addEventListener("popstate", () => this.open(address.read()));
+    this.looks = 0;
     setInterval(() => document.visibilityState === "visible" && this.watch(), WATCH);
   }
 
   reset(threadId) {
-    Object.assign(this, { threadId, thread: null, entries: [], tree: null, state: null, node: null, path: [], turns: [] });
-    Object.assign(this, { choices: [], run: null, error: null, isLoading: false, isPartial: false, isLost: false });
+    Object.assign(this, { threadId, thread: null, entries: [], tree: null, state: null, node: null });
+    Object.assign(this, { path: [], turns: [], choices: [], run: null, error: null, isLoading: false, isPartial: false, isLost: false });
   }
 
   get isAtHead() {
@@ -34,6 +36,7 @@ export class Session {
     const opening = ++this.opening;
     address.write({ threadId, checkpointId });
     if (threadId !== this.threadId) this.reset(threadId);
+    else if (this.run) this.run.isLeft = true;
     this.error = null;
     if (!threadId) return this.changed();
     this.isLoading = true;
@@ -46,7 +49,8 @@ export class Session {
       if (opening === this.opening) this.isLoading = false;
       this.changed();
     }
-    if (opening === this.opening && this.thread?.running_response_id && !this.run) this.follow(this.thread.running_response_id);
+    if (opening === this.opening && this.thread?.running_response_id
+      && !this.run) this.follow(this.thread.running_response_id);
   }
 
   async load(checkpointId, opening) {
@@ -85,6 +89,10 @@ export class Session {
     this.changed();
   }
 
+  reload() {
+    return this.open({ threadId: this.threadId, checkpointId: this.isAtHead ? null : this.node?.id });
+  }
+
   show(node) {
     return this.open({ threadId: this.threadId, checkpointId: node === this.tree.head ? null : node.id });
   }
@@ -96,7 +104,8 @@ export class Session {
 
   // Take a turn. `from` is the checkpoint to go on from: what is shown, unless another is named.
   async send(input, { from = this.isAtHead ? null : this.node?.id, ...custom } = {}) {
-    const custom_inputs = { ...custom, ...(this.threadId && { thread_id: this.threadId }), ...(from && { checkpoint_id: from }) };
+    const custom_inputs = { ...custom, ...(this.threadId && { thread_id: this.threadId }), ...(from
+      && { checkpoint_id: from }) };
     await this.take({ body: { input, custom_inputs } }, Array.isArray(input) ? null : input);
   }
 
@@ -134,18 +143,21 @@ export class Session {
     const isUnsent = run.isUnsent || (!run.responseId && run.error);
     if (!isUnsent) {
       const opening = ++this.opening;
-      const checkpointId = run.outputs.checkpoint_id ?? this.state?.checkpoint_id ?? null;
+      const shown = this.isAtHead ? null : this.node.id;
+      const checkpointId = run.isLeft ? shown : (run.outputs.checkpoint_id ?? shown);
       try {
         await this.load(checkpointId, opening);
       } catch (error) {
         run.error ??= error;
       }
       if (opening !== this.opening) return;
-      address.write({ threadId: this.threadId, checkpointId: this.isAtHead ? null : this.node?.id }, { replaces: before === null });
+      address.write({ threadId: this.threadId, checkpointId: this.isAtHead ? null
+        : this.node?.id }, { replaces: before === null });
     }
     this.run = null;
     this.isLost = false;
-    this.error = run.error?.code === "cancelled" ? { message: "Stopped. What was stored until then is kept.", isExpected: true } : run.error;
+    this.error = run.error?.code === "cancelled"
+      ? { message: "Stopped. What was stored until then is kept.", isExpected: true } : run.error;
     if (run.isUnsent) this.unsent = run.question;
     this.changed();
     this.listThreads();
@@ -207,7 +219,8 @@ export class Session {
       const page = await api.listThreads(30, more ? list.at(-1)?.updated_at : undefined);
       const known = new Set(page.map((thread) => thread.thread_id));
       const others = list.filter((thread) => !known.has(thread.thread_id));
-      const all = more ? [...others, ...page] : page.length < 30 ? page : [...page, ...others.filter((thread) => thread.updated_at < page.at(-1).updated_at)];
+      const all = more ? [...others, ...page] : page.length < 30
+        ? page : [...page, ...others.filter((thread) => thread.updated_at < page.at(-1).updated_at)];
       this.threads = { list: all, isComplete: page.length < 30 || (!more && this.threads.isComplete), error: null };
     } catch (error) {
       this.threads = { ...this.threads, error };
@@ -218,10 +231,9 @@ export class Session {
   // See what others have done meanwhile: other windows, other callers.
   async watch() {
     if (this.run || this.isLoading) return;
-    await this.listThreads();
-    if (!this.threadId || !this.thread || this.run) return;
-    const listed = this.threads.list.find((thread) => thread.thread_id === this.threadId);
-    const now = listed ?? (await api.getThread(this.threadId).catch(() => null));
+    if (this.looks++ % LIST_EVERY === 0) this.listThreads();
+    if (!this.threadId || !this.thread) return;
+    const now = await api.getThread(this.threadId).catch(() => null);
     if (!now || this.run || this.threadId !== now.thread_id) return;
     if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
     if (now.checkpoint_id !== this.thread.checkpoint_id) await this.refreshAnd(() => {});

@@ -18,8 +18,10 @@ export function Threads({ session }) {
         onInput=${(event) => setSought(event.target.value)} />
       ${error && html`<${Problem} error=${error}><${Button} onClick=${() => session.listThreads()}>Try again<//><//>`}
       <ul>${found.map((thread) => html`<${Thread} key=${thread.thread_id} ...${{ session, thread }} />`)}</ul>
-      ${!found.length && !error && html`<p class="quiet">${words.length ? "No thread that is listed has these words." : "No conversation yet."}</p>`}
-      ${!isComplete && list.length > 0 && html`<${Button} class="plain" onClick=${() => session.listThreads({ more: true })}>
+      ${!found.length && !error && html`<p class="quiet">${words.length ? "No thread that is listed has these words."
+        : "No conversation yet."}</p>`}
+      ${!isComplete && list.length > 0 && html`<${Button} class="plain"
+        onClick=${() => session.listThreads({ more: true })}>
         ${words.length ? "Search older ones" : "Older ones"}<//>`}
     </nav>`;
 }
@@ -36,7 +38,8 @@ function Thread({ session, thread }) {
       <a href=${`?${new URLSearchParams({ thread: thread.thread_id })}`} onClick=${open}
         aria-current=${thread.thread_id === session.threadId ? "page" : undefined}>
         <span class="title">${thread.title ?? thread.thread_id}</span>
-        <span class="quiet"><${Time} at=${thread.updated_at} />${thread.turn && html` · ${thread.turn} ${thread.turn === 1 ? "turn" : "turns"}`}
+        <span class="quiet"><${Time} at=${thread.updated_at} />${thread.turn
+          && html` · ${thread.turn} ${thread.turn === 1 ? "turn" : "turns"}`}
         ${mark && html` <span class=${`mark ${mark === "waiting" ? "waits" : "works"}`}>${mark}</span>`}</span>
       </a>
     </li>`;

@@ -4,7 +4,8 @@
 export function buildTree(entries) {
   const nodes = new Map();
   const inOrder = [...entries].sort((a, b) => (a.checkpoint_id < b.checkpoint_id ? -1 : 1));
-  for (const entry of inOrder) nodes.set(entry.checkpoint_id, { ...entry, id: entry.checkpoint_id, children: [], isAfterEnd: true });
+  for (const entry of inOrder) nodes.set(entry.checkpoint_id, {
+    ...entry, id: entry.checkpoint_id, children: [], isAfterEnd: true });
   const turns = [];
   for (const node of nodes.values()) {
     node.parent = nodes.get(node.parent_checkpoint_id) ?? null;

@@ -17,9 +17,11 @@ export function TreeView({ session, onInspect, onCompare }) {
   return html`
     <aside class="tree" aria-label="Tree">
       <header><h2>Tree</h2>
-        <span class="quiet">${tips} ${tips === 1 ? "branch" : "branches"}${session.isPartial ? " so far, loading…" : ""}</span></header>
+        <span class="quiet">${tips} ${tips === 1 ? "branch" : "branches"}${session.isPartial ? " so far, loading…"
+          : ""}</span></header>
       <div class="row">
-        <label class="switch"><input type="checkbox" checked=${every} onChange=${() => setEvery(!every)} /> Every checkpoint</label>
+        <label class="switch"><input type="checkbox" checked=${every}
+          onChange=${() => setEvery(!every)} /> Every checkpoint</label>
         <${Button} class="plain" onClick=${() => onInspect(node.id)}>Insides<//>
         <${Button} class="plain" why=${tips > 1 ? "" : "There is one branch only"} onClick=${onCompare}>Compare<//>
       </div>
@@ -35,7 +37,8 @@ function Graph({ session, every }) {
   );
   const scroller = useRef(null);
   const [view, setView] = useState({ top: 0, height: 800 });
-  const look = () => scroller.current && setView({ top: scroller.current.scrollTop, height: scroller.current.clientHeight });
+  const look = () => scroller.current
+    && setView({ top: scroller.current.scrollTop, height: scroller.current.clientHeight });
   useEffect(() => {
     const observer = new ResizeObserver(look);
     observer.observe(scroller.current);
@@ -67,11 +70,14 @@ function Graph({ session, every }) {
   return html`
     <div class="graph" ref=${scroller} onScroll=${look} onKeyDown=${onKeyDown}>
       <svg width=${width} height=${rows.length * ROW} aria-hidden="true">
-        ${lines.map((row) => html`<path key=${row.item.id} class=${onPath.has(row.item) ? "lit" : ""} d=${lineOf(x(row.from), y(row.from), x(row), y(row))} />`)}
-        ${shown.map((row) => html`<circle key=${row.item.id} class=${classOf(row.item, tree, onPath)} cx=${x(row)} cy=${y(row)} r="5" />`)}
+        ${lines.map((row) => html`<path key=${row.item.id} class=${onPath.has(row.item) ? "lit"
+          : ""} d=${lineOf(x(row.from), y(row.from), x(row), y(row))} />`)}
+        ${shown.map((row) => html`<circle key=${row.item.id}
+          class=${classOf(row.item, tree, onPath)} cx=${x(row)} cy=${y(row)} r="5" />`)}
       </svg>
       <ol style=${{ height: `${rows.length * ROW}px` }}>
-        ${shown.map((row) => html`<${Row} key=${row.item.id} ...${{ session, row, every, left: width }} isCurrent=${row === current} isOnPath=${onPath.has(row.item)} />`)}
+        ${shown.map((row) => html`<${Row}
+          key=${row.item.id} ...${{ session, row, every, left: width }} isCurrent=${row === current} isOnPath=${onPath.has(row.item)} />`)}
       </ol>
     </div>`;
 }
@@ -81,10 +87,12 @@ function Row({ session, row, every, left, isCurrent, isOnPath }) {
   const last = every ? item : item.last;
   const marks = [last === session.tree.head && "head", !last.children.length && last !== session.tree.head && "tip"];
   const waits = last.interrupts?.length && !last.children.length && "waits";
-  const label = every ? `${item.nodes.join(", ") || item.source} → ${item.next_nodes?.join(", ") || "end"}` : item.label;
+  const label = every ? `${item.nodes.join(", ") || item.source} → ${item.next_nodes?.join(", ") || "end"}`
+    : item.label;
   return html`
     <li style=${{ top: `${row.index * ROW}px`, left: `${left}px` }}>
-      <button type="button" class=${isOnPath ? "lit" : ""} aria-current=${isCurrent ? "true" : undefined} title=${`${label}\n${last.id}`}
+      <button type="button" class=${isOnPath ? "lit" : ""} aria-current=${isCurrent ? "true" : undefined}
+        title=${`${label}\n${last.id}`}
         onClick=${() => session.show(every ? item : item.last)}>
         <span class="label">${every && html`<span class="quiet">${item.step}</span> `}${shorten(label, 80)}</span>
         ${[...marks, waits].filter(Boolean).map((mark) => html`<span class=${`mark ${mark}`}>${mark}</span>`)}
@@ -93,11 +101,11 @@ function Row({ session, row, every, left, isCurrent, isOnPath }) {
     </li>`;
 }
 
-
 const lineOf = (x1, y1, x2, y2) =>
   x1 === x2 ? `M${x1} ${y1}V${y2}` : `M${x1} ${y1}C${x1} ${y1 + ROW} ${x2} ${y1} ${x2} ${Math.min(y2, y1 + ROW)}V${y2}`;
 
 function classOf(item, tree, onPath) {
   const last = item.last ?? item;
-  return [onPath.has(item) && "lit", last === tree.head && "head", !last.children.length && "tip"].filter(Boolean).join(" ");
+  return [onPath.has(item) && "lit", last === tree.head && "head", !last.children.length
+    && "tip"].filter(Boolean).join(" ");
 }

@@ -2,7 +2,7 @@
 
 import htm from "./vendor/htm.js";
 import { h } from "./vendor/preact.js";
-import { useEffect, useRef, useState } from "./vendor/hooks.js";
+import { useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 
 export const html = htm.bind(h);
 
@@ -13,7 +13,7 @@ export const Button = ({ why, children, class: name = "", ...rest }) => html`
 
 export function Dialog({ title, onClose, children, wide }) {
   const ref = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement;
     ref.current.showModal();
     return () => before?.focus?.();
@@ -21,7 +21,8 @@ export function Dialog({ title, onClose, children, wide }) {
   return html`
     <dialog ref=${ref} class=${wide ? "wide" : ""} aria-label=${title} onClose=${onClose}
       onClick=${(event) => event.target === ref.current && ref.current.close()}>
-      <header><h2>${title}</h2><${Button} class="plain" aria-label="Close" onClick=${() => ref.current.close()}>✕<//></header>
+      <header><h2>${title}</h2><${Button} class="plain" aria-label="Close" onClick=${() => ref.current.close()}>✕<//>
+        </header>
       <div class="body">${children}</div>
     </dialog>`;
 }
@@ -38,7 +39,8 @@ export function Confirm({ title, action, onConfirm, onClose, children }) {
 }
 
 export const Problem = ({ error, children }) => html`
-  <div class=${`problem ${error.isExpected ? "expected" : ""}`} role=${error.isExpected ? "status" : "alert"}><p>${error.message}</p>${error.code && html`<code>${error.code}</code>`}<div>${children}</div></div>`;
+  <div class=${`problem ${error.isExpected ? "expected" : ""}`} role=${error.isExpected ? "status" : "alert"}>
+    <p>${error.message}</p>${error.code && html`<code>${error.code}</code>`}<div>${children}</div></div>`;
 
 export function CopyButton({ text, label = "Copy" }) {
   const [done, setDone] = useState(false);
@@ -66,7 +68,8 @@ const words = { long: new Intl.RelativeTimeFormat("en"), narrow: new Intl.Relati
 export function Time({ at, style = "long" }) {
   const seconds = (Date.now() - new Date(at)) / 1000;
   const unit = UNITS.find(([, length]) => seconds >= length);
-  const text = unit ? words[style].format(-Math.floor(seconds / unit[1]), unit[0]) : style === "long" ? "just now" : "now";
+  const text = unit ? words[style].format(-Math.floor(seconds / unit[1]), unit[0]) : style === "long" ? "just now"
+    : "now";
   return html`<time datetime=${at} title=${new Date(at).toLocaleString()}>${text}</time>`;
 }
 
