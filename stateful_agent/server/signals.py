@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
 def ended_at_once(clean_up: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -22,8 +24,8 @@ def ended_at_once(clean_up: Callable[[], None] = lambda: None) -> Iterator[None]
         clean_up()
         os._exit(0)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a worker starts with it blocked
+    before = {number: signal.signal(number, end) for number in INTERRUPTS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)  # a worker starts with them blocked
     try:
         yield
     finally:
@@ -33,13 +35,16 @@ def ended_at_once(clean_up: Callable[[], None] = lambda: None) -> Iterator[None]
 
 @contextmanager
 def interrupts_delayed() -> Iterator[None]:
-    """Delays Ctrl-C for the processes that are started here: one that is still starting would print a traceback."""
+    """Delays Ctrl-C and SIGTERM for the processes that are started here, until they let them through.
+
+    One that is still starting would print a traceback, or take them for uvicorn's, which loads the agent first.
+    """
     resource_tracker.ensure_running()  # the start of the first process would start it, and it ends the delay
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
 def stop_at_hangup() -> None:
@@ -70,7 +75,7 @@ class Stopping:
 
         Only the first Ctrl-C counts: at the second, uvicorn would leave the database running.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in INTERRUPTS:
             stop: Any = signal.getsignal(number)
 
             def stop_once(number: int, frame: Any, stop: Any = stop) -> None:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, Listener
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from stateful_agent.server.signals import interrupts_delayed, stop_with_parent
+from stateful_agent.server.signals import INTERRUPTS, interrupts_delayed, stop_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def write_traces(address: WriterAddress) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervising process ends this one, after the workers
     backlog = Backlog()
     signal.signal(signal.SIGTERM, lambda _signal, _frame: backlog.close())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)  # it starts with them blocked
     stop_with_parent()
     os.nice(NICENESS)
     Path(address.path).unlink(missing_ok=True)  # one that was killed leaves it

@@ -35,7 +35,7 @@ export class Session {
   async open({ threadId, checkpointId = null }) {
     const opening = ++this.opening;
     address.write({ threadId, checkpointId });
-    if (threadId !== this.threadId) this.reset(threadId);
+    if (!threadId || threadId !== this.threadId) this.reset(threadId);
     else if (this.run) this.run.isLeft = true;
     this.error = null;
     if (!threadId) return this.changed();
@@ -104,8 +104,9 @@ export class Session {
 
   // Take a turn. `from` is the checkpoint to go on from: what is shown, unless another is named.
   async send(input, { from = this.isAtHead ? null : this.node?.id, ...custom } = {}) {
-    const custom_inputs = { ...custom, ...(this.threadId && { thread_id: this.threadId }), ...(from
-      && { checkpoint_id: from }) };
+    const custom_inputs = custom;
+    if (this.threadId) custom_inputs.thread_id = this.threadId;
+    if (from) custom_inputs.checkpoint_id = from;
     await this.take({ body: { input, custom_inputs } }, Array.isArray(input) ? null : input);
   }
 
@@ -131,34 +132,30 @@ export class Session {
         this.soon();
       }
     } catch (error) {
-      if (this.run !== run) return;
       run.error = error;
-      if (!run.responseId && question !== null) run.isUnsent = true; // nothing of it is stored
     }
-    await this.finish(run, before);
+    if (this.run === run) await this.finish(run, before);
   }
 
   async finish(run, before) {
-    if (this.run !== run) return;
-    const isUnsent = run.isUnsent || (!run.responseId && run.error);
-    if (!isUnsent) {
+    const isUnsent = run.error && !run.responseId; // nothing of it is stored
+    if (!isUnsent && !this.isLoading) {
       const opening = ++this.opening;
       const shown = this.isAtHead ? null : this.node.id;
-      const checkpointId = run.isLeft ? shown : (run.outputs.checkpoint_id ?? shown);
       try {
-        await this.load(checkpointId, opening);
+        await this.load(run.isLeft ? shown : (run.outputs.checkpoint_id ?? shown), opening);
       } catch (error) {
         run.error ??= error;
       }
-      if (opening !== this.opening) return;
-      address.write({ threadId: this.threadId, checkpointId: this.isAtHead ? null
-        : this.node?.id }, { replaces: before === null });
+      if (this.run !== run) return; // another thread is shown by now
+      const checkpointId = this.isAtHead ? null : this.node.id;
+      if (opening === this.opening) address.write({ threadId: this.threadId, checkpointId }, { replaces: before === null });
     }
     this.run = null;
     this.isLost = false;
     this.error = run.error?.code === "cancelled"
       ? { message: "Stopped. What was stored until then is kept.", isExpected: true } : run.error;
-    if (run.isUnsent) this.unsent = run.question;
+    if (isUnsent && run.question !== null) this.unsent = run.question;
     this.changed();
     this.listThreads();
   }
