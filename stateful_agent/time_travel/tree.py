@@ -1,7 +1,7 @@
 """A thread's checkpoints as a tree that shows itself: a picture in a notebook, text where there are none. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from xml.sax.saxutils import escape
 
@@ -47,7 +47,7 @@ class _Row:
     entry: dict[str, Any]
     index: int
     parent: "_Row | None"
-    first: "_Row"
+    first: "_Row" = field(init=False)
     """Of its lane."""
 
     lane: int = 0
@@ -67,7 +67,7 @@ def _lay(entries: Sequence[dict[str, Any]]) -> list[_Row]:
     has_heir: set[_Row] = set()
     for index, entry in enumerate(sorted(entries, key=lambda entry: entry["checkpoint_id"])):
         parent = rows.get(entry["parent_checkpoint_id"])
-        row = _Row(entry, index, parent, None)  # type: ignore[arg-type]  # itself, or that of its parent
+        row = _Row(entry, index, parent)
         row.first = parent.first if parent and parent not in has_heir else row
         if parent and row.first is not row:
             has_heir.add(parent)
