@@ -24,6 +24,12 @@ def is_traced() -> bool:
     return mlflow.get_current_active_span() is not None
 
 
+def turn_ids(response_id: str) -> dict[str, str]:
+    """The ids that are stored beside each checkpoint of a turn: its response's, and its trace's if there is one."""
+    span = mlflow.get_current_active_span()
+    return {"response_id": response_id} | ({"trace_id": span.trace_id} if span else {})
+
+
 def note_request(span: LiveSpan | NoOpSpan, request: dict[str, Any]) -> None:
     """Note what was asked."""
     # Not `set_inputs`, which looks for images in every value first.

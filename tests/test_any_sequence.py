@@ -156,6 +156,8 @@ class Tree:
     def check(self) -> None:
         history = self.agent.get_checkpoint_history(self.thread_id, 1000)
         assert {entry["checkpoint_id"] for entry in history} == set(self.checkpoints)
+        parents = {entry["parent_checkpoint_id"] for entry in history}
+        assert self.agent.get_thread(self.thread_id)["branch_count"] == len(set(self.checkpoints) - parents)
         for checkpoint_id, checkpoint in self.checkpoints.items():
             assert self.read(checkpoint_id) == checkpoint
 

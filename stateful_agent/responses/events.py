@@ -19,7 +19,8 @@ from stateful_agent.responses.interrupts import approval_items, words
 from stateful_agent.responses.items import Content, as_unicode, content_of, item_type, items_of, visible_text
 from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, incomplete_reason, run_of
 from stateful_agent.responses.output import Output
-from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item, Response, ToolItems, Usage, When
+from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item, Response, ToolItems, When
+from stateful_agent.responses.usage import to_usage
 
 MOST_METADATA = 16
 """Entries of a response's metadata, in OpenAI's API."""
@@ -186,7 +187,7 @@ class ResponseEvents:
         self._response["incomplete_details"] = reason and {"reason": reason}
         self._response["completed_at"] = None if reason else completed_at
         if self._usage and self._usage_complete:
-            self._response["usage"] = _usage(self._usage)
+            self._response["usage"] = to_usage(self._usage)
         self._output.send({"type": f"response.{status}", "response": self._response, "custom_outputs": custom_outputs})
         return [*events, *self._output.ready()]
 
@@ -345,17 +346,3 @@ def error_event(error: AgentError, sequence_number: int) -> Event:
     fields = error.as_dict()
     flat = {name: fields[name] for name in ("code", "message", "param")}
     return {"type": "error", "sequence_number": sequence_number, **flat, "error": fields}
-
-
-def _usage(usage: UsageMetadata) -> Usage:
-    cached = usage.get("input_token_details", {})
-    return {
-        "input_tokens": usage["input_tokens"],
-        "input_tokens_details": {
-            "cached_tokens": cached.get("cache_read", 0),
-            "cache_write_tokens": cached.get("cache_creation", 0),
-        },
-        "output_tokens": usage["output_tokens"],
-        "output_tokens_details": {"reasoning_tokens": usage.get("output_token_details", {}).get("reasoning", 0)},
-        "total_tokens": usage["total_tokens"],
-    }

@@ -14,6 +14,7 @@ from stateful_agent.agent import LangGraphResponsesAgent
 from stateful_agent.errors import InvalidRequest, ThreadExists
 from stateful_agent.responses.messages import to_items, to_messages
 from stateful_agent.server.json_body import JsonRoute
+from stateful_agent.server.trace_url import trace_url
 from stateful_agent.server.user import acting
 
 Json = dict[str, Any]
@@ -95,6 +96,7 @@ class AtCheckpoint(BaseModel):
     """The checkpoint whose state is asked for, in LangGraph's form."""
 
     checkpoint: Checkpoint
+    subgraphs: bool = False
 
 
 class Values(BaseModel):
@@ -197,16 +199,16 @@ def thread_routes(agent: LangGraphResponsesAgent) -> APIRouter:
         summary="Everything the agent knew at a checkpoint",
         description=agent.aget_checkpoint_state.__doc__,
     )
-    async def state_at(agent: Agent, thread_id: str, checkpoint_id: str) -> Json:
-        return _as_state(await agent.aget_checkpoint_state(thread_id, checkpoint_id))
+    async def state_at(agent: Agent, thread_id: str, checkpoint_id: str, subgraphs: bool = False) -> Json:
+        return _as_state(await agent.aget_checkpoint_state(thread_id, checkpoint_id, subgraphs))
 
     @router.get("/threads/{thread_id:id}/state", summary="Everything the agent knows at the head")
-    async def state(agent: Agent, thread_id: str) -> Json:
-        return _as_state(await agent.aget_checkpoint_state(thread_id))
+    async def state(agent: Agent, thread_id: str, subgraphs: bool = False) -> Json:
+        return _as_state(await agent.aget_checkpoint_state(thread_id, subgraphs=subgraphs))
 
     @router.post("/threads/{thread_id:id}/state/checkpoint", summary="The same, asked in LangGraph's form")
     async def state_by_post(agent: Agent, thread_id: str, at: AtCheckpoint) -> Json:
-        return _as_state(await agent.aget_checkpoint_state(thread_id, at.checkpoint.checkpoint_id))
+        return _as_state(await agent.aget_checkpoint_state(thread_id, at.checkpoint.checkpoint_id, at.subgraphs))
 
     @router.post("/threads/{thread_id:id}/state", summary="Edit", description=agent.aupdate_checkpoint_state.__doc__)
     async def update_state(agent: Agent, thread_id: str, edit: Edit) -> Json:
@@ -242,7 +244,10 @@ def _checkpoint(thread_id: str, checkpoint_id: str | None) -> Json | None:
 
 
 def _as_state(entry: Json) -> Json:
-    """An entry of the history, or a state, with LangGraph's names beside ours. A history has no values."""
+    """An entry of the history, or a state, with LangGraph's names beside ours, and where MLflow shows its trace.
+
+    A history has neither values nor traces.
+    """
     values = entry.get("values", {})
     if "messages" in entry:
         values = values | {"messages": [message.model_dump(mode="json") for message in to_messages(entry["messages"])]}
@@ -256,6 +261,7 @@ def _as_state(entry: Json) -> Json:
         "metadata": {"source": entry["source"], "step": entry["step"]},
         "tasks": [{"name": name} for name in entry["next_nodes"] or ()],
         "interrupts": entry.get("interrupts", []),
+        "trace_url": trace_url(entry["trace_id"]) if entry.get("trace_id") else None,
     }
 
 

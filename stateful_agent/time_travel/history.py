@@ -19,6 +19,7 @@ from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.responses.json_values import as_json
 from stateful_agent.responses.messages import to_items, unanswered_calls
 from stateful_agent.responses.types import Interrupt
+from stateful_agent.responses.usage import usage_since_asked
 from stateful_agent.turn import messages_at, stored_messages
 
 HISTORY = statements("history")
@@ -108,6 +109,9 @@ def checkpoint_state(
     }
     return {
         **_entry(checkpoint.config["configurable"]["thread_id"], row),
+        "response_id": metadata.get("response_id"),
+        "trace_id": metadata.get("trace_id"),
+        "usage": usage_since_asked([*messages, *pending]),
         "interrupts": list(interrupts),
         "values": as_json(values),
         "messages": to_items(messages),

@@ -111,8 +111,10 @@ class TimeTravel:
         an edit names it; `pending_messages`: those that are not in the checkpoint yet, the input that a turn begins
         with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
         `arguments`), which a replay would run; `interrupts` (`id`, `value`, `node`), which wait for an answer there;
-        and `values`: what the graph's state has beside messages, as JSON. With `subgraphs`, it adds a list of those
-        that are at work there: `node`, `checkpoint_id`, `next_nodes`, `messages`, `values`, and their own `subgraphs`.
+        `values`: what the graph's state has beside messages, as JSON; the `response_id` and, if it was traced, MLflow's
+        `trace_id` of the turn that made it; and `usage`, the tokens of its answers so far, as a response has it. With
+        `subgraphs`, it adds a list of those that are at work there: `node`, `checkpoint_id`, `next_nodes`, `messages`,
+        `values`, and their own `subgraphs`.
 
         Raises:
             ThreadNotFound: there is no such thread.
@@ -307,8 +309,9 @@ class TimeTravel:
 
         `before` is the `updated_at` that the page before ended with. Each has `thread_id`, `created_at` and
         `updated_at` (ISO 8601, UTC), the `metadata` that was noted of it, its `title` (that of the metadata, else the
-        beginning of its first message), the `running_response_id` of a turn that is at work on it, and of its head
-        `checkpoint_id`, `next_nodes`, `message_count`, `last_message` and `turn`.
+        beginning of its first message), its `branch_count` (`null`: an earlier version has written it, and nobody
+        since), the `running_response_id` of a turn that is at work on it, and of its head `checkpoint_id`,
+        `next_nodes`, `message_count`, `last_message` and `turn`.
         """
         time = None
         if before is not None:

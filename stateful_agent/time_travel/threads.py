@@ -96,6 +96,7 @@ def _entry(row: DictRow, cipher: Cipher) -> dict[str, Any]:
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),
         "metadata": metadata,
+        "branch_count": row["branch_count"],
         "running_response_id": row["running_response_id"],
         **{name: head.get(name) for name in ("next_nodes", "message_count", "last_message", "turn")},
     }
@@ -165,6 +166,7 @@ async def _prune_thread(pool: Pool, thread_id: str, age: float) -> dict[str, int
                 return None
             counts = {"checkpoints": (await connection.execute(THREADS["prune_checkpoints"], values)).rowcount}
             await connection.execute(THREADS["cut_orphans"], values)
+            await connection.execute(THREADS["count_branches"], values)
             if counts["checkpoints"] < PRUNE_STEP:  # the last step: then the rest goes by what is left
                 for table in ("writes", "blobs", "messages"):
                     counts[table] = (await connection.execute(THREADS[f"prune_{table}"], values)).rowcount

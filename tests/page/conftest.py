@@ -19,7 +19,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     environment = {
         "AGENT_DATA_DIR": str(folder),
-        "MLFLOW_TRACE_SAMPLING_RATIO": "0",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/traces.db",
         "MAX_INPUT_BYTES": "100000",
     }
     with serving(str(Path(__file__).parent / "page_agent.py"), folder, port, "--workers", "2", **environment):

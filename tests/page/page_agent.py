@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langgraph.graph import START, MessagesState, StateGraph
@@ -17,6 +18,8 @@ from langgraph.types import interrupt
 from mlflow.models import set_model
 
 from stateful_agent import LangGraphResponsesAgent
+
+USAGE: UsageMetadata = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
 
 
 class State(MessagesState):
@@ -54,6 +57,7 @@ class Commanded(BaseChatModel):
             raise RuntimeError("broken")
         else:
             yield chunk(f"I heard {len(said)}: {' | '.join(said[-5:])}")
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=USAGE))
 
 
 def chunk(content: Any) -> ChatGenerationChunk:
@@ -77,6 +81,15 @@ def tools(state: State) -> dict[str, Any]:
     return {"messages": [ToolMessage(found, tool_call_id=call["id"])]}
 
 
+def asking(state: State) -> dict[str, Any]:
+    """A step of a subgraph."""
+    return {"messages": [ToolMessage(interrupt({"question": "Shall I?"}), tool_call_id="none")], "notes": []}
+
+
+def first_step(state: State) -> str:
+    return "helper" if state["messages"][-1].text.startswith("delegate") else "model"
+
+
 def has_calls(state: State) -> str:
     last = state["messages"][-1]
     return "tools" if isinstance(last, AIMessage) and last.tool_calls else "__end__"
@@ -85,7 +98,10 @@ def has_calls(state: State) -> str:
 builder = StateGraph(State)
 builder.add_node("model", model)
 builder.add_node("tools", tools)
-builder.add_edge(START, "model")
+helper = StateGraph(State).add_node("prepare", lambda state: {"notes": ["prepared"]}).add_node("asking", asking)
+builder.add_node("helper", helper.add_edge(START, "prepare").add_edge("prepare", "asking").compile())
+builder.add_edge("helper", "__end__")
+builder.add_conditional_edges(START, first_step, ["helper", "model"])
 builder.add_conditional_edges("model", has_calls, ["tools", "__end__"])
 builder.add_edge("tools", "model")
 set_model(LangGraphResponsesAgent(builder))

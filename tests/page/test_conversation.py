@@ -111,6 +111,7 @@ def test_rename_search_copy_and_delete(person: Person) -> None:
     person.click("Copy", person.page.locator("main > header"))
     expect(threads).to_have_count(2)
     assert person.page.url != first
+    person.sees("something about whales", "I heard 1")
     person.click("Delete", person.page.locator("main > header"))
     person.click("Delete", person.page.get_by_role("dialog"))
     expect(threads).to_have_count(1)

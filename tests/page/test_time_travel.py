@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import httpx
 from browsing import Person
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 Come = Callable[..., Person]
 
@@ -158,12 +158,45 @@ def test_the_insides_of_a_checkpoint_and_the_edit_of_a_key(person: Person) -> No
     expect(dialog).to_contain_text('"mine"')
 
 
+def test_the_insides_tell_tokens_and_trace(person: Person) -> None:
+    person.say("one")
+    person.click("Insides")
+    dialog = person.page.get_by_role("dialog", name="Checkpoint")
+    expect(dialog).to_contain_text("7 in, 5 out")
+    expect(dialog).to_contain_text(re.compile("Response *resp_"))
+    expect(dialog.get_by_text(re.compile("^tr-"))).to_be_visible()
+    expect(dialog.get_by_role("link")).to_have_count(0)  # a database has no pages
+
+
+def test_a_trace_that_has_a_page_is_linked(come: Come) -> None:
+    person = come()
+    person.say("one")
+    page = "http://mlflow/#/experiments/0/traces?selectedEvaluationId=tr-1"
+
+    def with_page(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"trace_url": page})
+
+    person.page.route("**/state/**", with_page)
+    person.click("Insides")
+    expect(person.page.get_by_role("dialog").get_by_role("link")).to_have_attribute("href", page)
+
+
+def test_what_a_subgraph_knows_is_folded(person: Person) -> None:
+    person.say("delegate")
+    person.click("Insides")
+    dialog = person.page.get_by_role("dialog", name="Checkpoint")
+    expect(dialog.get_by_text('"prepared"')).to_be_hidden()
+    dialog.locator("summary").filter(has_text="helper").click()
+    expect(dialog.get_by_text('"prepared"')).to_be_visible()
+
+
 def test_two_branches_side_by_side(person: Person) -> None:
     person.say("one")
     person.say("two")
     expect(person.tree.get_by_role("button", name="Compare")).to_have_attribute("title", "There is one branch only")
     person.rewrite("two", "Edit and ask again", "deux", "Ask again")
     person.idle()
+    expect(person.page.get_by_role("navigation").get_by_role("link").first).to_contain_text("2 turns · 2 branches")
     person.click("Compare")
     dialog = person.page.get_by_role("dialog", name="Compare branches")
     expect(dialog).to_contain_text("They part at checkpoint")

@@ -3,6 +3,9 @@ from typing import Any
 
 import pytest
 from conftest import say
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+from langgraph.graph import START, MessagesState, StateGraph
 from walking import texts, user
 
 from stateful_agent.errors import CheckpointNotFound, InvalidRequest, ThreadNotFound
@@ -33,6 +36,22 @@ class TestState:
         assert len(set(ids)) == len(ids)
         pending = agent.get_checkpoint_state("t", root["checkpoint_id"])["pending_messages"]
         assert pending[0]["id"] == ids[0]
+
+    def test_tells_the_tokens_of_its_turn_so_far_and_whose_it_is(self, make_agent: Make) -> None:
+        def answer(state: MessagesState) -> dict[str, Any]:
+            usage: UsageMetadata = {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}
+            return {"messages": [AIMessage("yes", usage_metadata=usage)]}
+
+        graph = StateGraph(MessagesState).add_sequence([("one", answer), ("two", answer)]).add_edge(START, "one")
+        agent = make_agent(graph)
+        say(agent, "first", thread_id="t")
+        turn = say(agent, "second", thread_id="t")
+        states = [agent.get_checkpoint_state("t", e["checkpoint_id"]) for e in agent.get_checkpoint_history("t")]
+        two, one, asked, begun = states[:4]
+        assert [at["usage"]["total_tokens"] for at in (one, two)] == [13, turn["usage"]["total_tokens"]] == [13, 26]
+        assert (begun["usage"], asked["usage"]) == (None, None)
+        assert states[4]["usage"]["total_tokens"] == 26
+        assert {state["response_id"] for state in states[:4]} == {turn["id"]} != {states[4]["response_id"]}
 
     def test_of_nothing(self, agent: Any) -> None:
         with pytest.raises(ThreadNotFound):

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
+import psycopg
 import pytest
 from conftest import say, text_of
 from databases import dump
@@ -43,6 +44,37 @@ class TestThreads:
         for bad in ("yesterday", 5):
             with pytest.raises(InvalidRequest):
                 agent.list_threads(1, bad)
+
+    def test_counts_its_branches(self, agent: Any) -> None:
+        def counts() -> tuple[int, int]:
+            return agent.get_thread("t")["branch_count"], len(agent.list_branches("t"))
+
+        first = say(agent, "Weather in SF?", thread_id="t")["custom_outputs"]
+        assert counts() == (1, 1)
+        second = say(agent, "hello", thread_id="t")["custom_outputs"]
+        fork(agent, first, "I'm headed to Oslo!")
+        assert counts() == (2, 2)
+        fork(agent, second, "the old branch goes on")
+        assert counts() == (2, 2)
+        agent.update_checkpoint_state("t", None, [user("one more")])
+        assert counts() == (2, 2)
+        agent.update_checkpoint_state("t", first["checkpoint_id"], [user("one more")])
+        assert counts() == (3, 3)
+        assert agent.get_thread(agent.copy_thread("t")["thread_id"])["branch_count"] == 3
+        agent.prune(0)
+        assert counts() == (1, 1)
+
+    def test_branches_that_an_earlier_version_has_made_are_counted_with_the_next_turn(
+        self, agent: Any, database: str
+    ) -> None:
+        first = say(agent, "hello", thread_id="t")["custom_outputs"]
+        for text in ("one", "two"):
+            fork(agent, first, text)
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("UPDATE agent_threads SET branch_count = NULL")
+        assert agent.list_threads()[0]["branch_count"] is None
+        fork(agent, first, "three")
+        assert agent.list_threads()[0]["branch_count"] == 3
 
     def test_begin_one_without_a_turn(self, agent: Any) -> None:
         made = agent.create_thread("t", [user("I'm headed to SF!"), assistant("Have fun.")], {"title": "Trip"})

@@ -21,8 +21,8 @@ WITH checkpoint AS (
     INSERT INTO agent_messages (thread_id, number, type, blob)
     SELECT %(copy)s, number, type, blob FROM agent_messages WHERE thread_id = %(thread_id)s
 ), thread AS (
-    INSERT INTO agent_threads (thread_id, owner, messages, metadata_type, metadata)
-    SELECT %(copy)s, owner, coalesce(messages, 0), metadata_type, metadata
+    INSERT INTO agent_threads (thread_id, owner, messages, branch_count, metadata_type, metadata)
+    SELECT %(copy)s, owner, coalesce(messages, 0), branch_count, metadata_type, metadata
     FROM (SELECT) AS one LEFT JOIN agent_threads ON thread_id = %(thread_id)s
     WHERE EXISTS (SELECT FROM checkpoints WHERE thread_id = %(thread_id)s)
 )

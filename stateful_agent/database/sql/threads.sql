@@ -19,7 +19,7 @@ GROUP BY thread_id
 
 -- name: list_threads
 -- A page of a user's threads, the one last touched first, each with its head.
-SELECT thread_id, created_at, updated_at, metadata_type, agent_threads.metadata AS thread_metadata,
+SELECT thread_id, created_at, updated_at, branch_count, metadata_type, agent_threads.metadata AS thread_metadata,
     head.checkpoint_id, head.metadata,
     (
         SELECT array_agg(metadata ORDER BY checkpoint_id) FROM (
@@ -44,7 +44,7 @@ ORDER BY updated_at DESC LIMIT %(limit)s
 
 -- name: read_thread
 -- A user's thread, with its head.
-SELECT thread_id, created_at, updated_at, metadata_type, agent_threads.metadata AS thread_metadata,
+SELECT thread_id, created_at, updated_at, branch_count, metadata_type, agent_threads.metadata AS thread_metadata,
     head.checkpoint_id, head.metadata,
     (
         SELECT array_agg(metadata ORDER BY checkpoint_id) FROM (
@@ -120,6 +120,14 @@ DELETE FROM checkpoints WHERE thread_id = %(thread_id)s AND (checkpoint_ns, chec
         )
     ORDER BY checkpoint_id LIMIT %(step)s
 )
+
+-- name: count_branches
+-- Count the branches of a thread anew: its checkpoints without children.
+UPDATE agent_threads SET branch_count = (
+    SELECT count(*) - count(DISTINCT parent_checkpoint_id) FROM checkpoints
+    WHERE thread_id = %(thread_id)s AND checkpoint_ns = ''
+)
+WHERE thread_id = %(thread_id)s
 
 -- name: prune_writes
 -- Delete the writes whose checkpoint is gone.

@@ -36,8 +36,10 @@ export const copyThread = (threadId) => ask("POST", `${of(threadId)}/copy`, {});
 export const deleteThread = (threadId) => ask("DELETE", of(threadId));
 export const getHistory = (threadId, limit, before) =>
   ask("GET", `${of(threadId)}/history?limit=${limit}${before ? `&before=${before}` : ""}`);
-export const getState = (threadId, checkpointId) =>
-  ask("GET", `${of(threadId)}/state${checkpointId ? `/${encodeURIComponent(checkpointId)}` : ""}`);
+export const getState = (threadId, checkpointId, { subgraphs = false } = {}) => {
+  const at = checkpointId ? `/${encodeURIComponent(checkpointId)}` : "";
+  return ask("GET", `${of(threadId)}/state${at}?subgraphs=${subgraphs}`);
+};
 export const editState = (threadId, edit) => ask("POST", `${of(threadId)}/state`, edit);
 export const cancelRun = (responseId) => ask("POST", `v1/responses/${responseId}/cancel`, {});
 

@@ -12,7 +12,7 @@ export function Checkpoint({ session, checkpointId, onClose }) {
   const [view, setView] = useState(VIEWS[0]);
   useEffect(() => {
     (async () => {
-      const state = await getState(session.threadId, checkpointId);
+      const state = await getState(session.threadId, checkpointId, { subgraphs: true });
       const parent = state.parent_checkpoint_id ? await getState(session.threadId,
         state.parent_checkpoint_id).catch(() => null) : null;
       setFound({ state, parent });
@@ -56,6 +56,12 @@ function Readable({ session, state, onClose }) {
       <dt>Turn, step</dt><dd>${facts.turn}, ${facts.step} (${facts.source})</dd>
       <dt>Steps that ran</dt><dd>${facts.nodes.join(", ") || "none"}</dd>
       <dt>Next</dt><dd>${state.next_nodes?.join(", ") || "none: the turn is complete"}</dd>
+      ${state.usage && html`<dt>Tokens</dt><dd>${state.usage.input_tokens} in, ${state.usage.output_tokens} out
+        <span class="quiet"> for its turn so far</span></dd>`}
+      ${state.response_id && html`<dt>Response</dt><dd><code>${state.response_id}</code></dd>`}
+      ${state.trace_id && html`<dt>Trace</dt><dd>${state.trace_url
+        ? html`<a href=${state.trace_url} target="_blank" rel="noopener noreferrer">${state.trace_id}</a>`
+        : html`<code>${state.trace_id}</code>`}</dd>`}
       ${facts.interrupts.map((interrupt) => html`<dt>Waits</dt><dd>
         <pre>${JSON.stringify(interrupt.value, null, 2)}</pre></dd>`)}
     </dl>
@@ -66,11 +72,26 @@ function Readable({ session, state, onClose }) {
     ${state.pending_messages.length > 0
       && html`<h3>Pending</h3>${state.pending_messages.map((item) => html`<${Item} item=${item}
       results=${results} />`)}`}
+    ${state.subgraphs.length > 0 && html`<h3>Subgraphs at work</h3>`}
+    ${state.subgraphs.map((subgraph) => html`<${Subgraph} subgraph=${subgraph} />`)}
     <h3>${state.message_count} messages</h3>
     ${state.messages.length > 50 && html`<p class="quiet">The last 50; all are in the view as JSON.</p>`}
-    ${state.messages.filter((item) => item.type !== "function_call_output").slice(-50).map((item) => html`<div
-      class="known"><b class="quiet">${item.role ?? item.type}</b><${Item} item=${item} results=${results} /></div>`)}`;
+    <${Known} items=${state.messages.slice(-50)} results=${results} />`;
 }
+
+const Known = ({ items, results }) =>
+  items.filter((item) => item.type !== "function_call_output").map((item) => html`
+    <div class="known"><b class="quiet">${item.role ?? item.type}</b>
+      <${Item} item=${item} results=${results} /></div>`);
+
+// What a subgraph knows that has begun and not ended, folded.
+const Subgraph = ({ subgraph: { node, next_nodes, values, messages, subgraphs } }) => html`
+  <details class="subgraph">
+    <summary><b>${node}</b> <span class="quiet">next: ${next_nodes.join(", ") || "none"}</span></summary>
+    ${Object.keys(values).length > 0 && html`<pre>${JSON.stringify(values, null, 2)}</pre>`}
+    <${Known} items=${messages} results=${resultsIn(messages)} />
+    ${subgraphs.map((inner) => html`<${Subgraph} subgraph=${inner} />`)}
+  </details>`;
 
 function Key({ session, state, name, value, onClose }) {
   const before = JSON.stringify(value, null, 2);

@@ -37,8 +37,8 @@ export function Compare({ session, onClose }) {
         ${[0, 1].map((side) => html`
           <section aria-label=${side ? "Right" : "Left"}>
             <div class="row"><select aria-label="Branch" value=${ids[side]} onChange=${choose(side)}>
-              ${tree.tips.map((tip) => html`<option
-                value=${tip.id} selected=${tip.id === ids[side]}>${shorten(tip.last_message || tip.group.label, 60)}</option>`)}</select>
+              ${tree.tips.map((tip) => html`<option value=${tip.id} selected=${tip.id === ids[side]}>
+                ${shorten(tip.last_message || tip.group.label, 60)}</option>`)}</select>
               <${Button} onClick=${() => show(ids[side])}>Show<//></div>
             ${states ? html`<${Beyond} state=${states[side]} other=${states[1 - side]} />` : html`<p
               role="status">Loading…</p>`}

@@ -150,7 +150,8 @@ function Running({ session, run }) {
   const items = run.items.filter((item) => item && !known.has(item.id) && item.type !== "mcp_approval_request"
     && !item.id?.startsWith("wait_"));
   const results = resultsIn(items);
-  const doing = session.isLost ? "The connection is lost. Trying again…" : run.isStopping ? "Stopping…" : "At work…";
+  const doing = session.isLost ? "The connection is lost. Trying again…"
+    : run.isStopping ? "Stopping…" : "At work…";
   return html`
     <article class="turn running">
       ${run.question !== null && html`<div class="message user"><h2 class="visually-hidden">You</h2>

@@ -7,7 +7,7 @@ import { html, shorten } from "./ui.js";
 export function Item({ item, results, isLive }) {
   switch (item.type) {
     case "message":
-      return html`${contentOf(item).map((part) => html`<${Part} part=${part} isPlain=${item.role !== "assistant"} />`)}`;
+      return contentOf(item).map((part) => html`<${Part} part=${part} isPlain=${item.role !== "assistant"} />`);
     case "reasoning": {
       const text = [...(item.summary ?? []), ...(item.content ?? [])].map((part) => part.text).join("\n\n");
       return text && html`<details class="reasoning"><summary>Reasoning</summary><${Markdown} text=${text} />

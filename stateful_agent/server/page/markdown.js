@@ -5,8 +5,8 @@ import { marked } from "./vendor/marked.js";
 import { html } from "./ui.js";
 
 const ALLOWED = {
-  ALLOWED_TAGS: ("a b blockquote br code del em h1 h2 h3 h4 h5 h6 hr i img li ol p pre s strong sub sup table tbody td th " +
-    "thead tr ul").split(" "),
+  ALLOWED_TAGS: ("a b blockquote br code del em h1 h2 h3 h4 h5 h6 hr i img li ol p pre s strong sub sup table tbody td " +
+    "th thead tr ul").split(" "),
   ALLOWED_ATTR: ["href", "src", "alt", "title", "align", "start"],
   ALLOWED_URI_REGEXP: /^(https?:|mailto:|data:image\/(png|jpeg|gif|webp);)/i,
 };

@@ -33,7 +33,8 @@ export async function origins(path, messages, stateAt) {
   return places;
 }
 
-// The turns of a path, each with the messages that came with it, each with its `node`: the checkpoint that first had it.
+// The turns of a path, each with the messages that came with it; each of these has its `node`, the checkpoint that had it
+// first.
 export async function messagesByTurn(turns, path, messages, stateAt) {
   const places = await origins(path, messages, stateAt);
   const byGroup = new Map(turns.map((turn) => [turn.group, { ...turn, messages: [] }]));

@@ -24,7 +24,8 @@ export class Session {
 
   reset(threadId) {
     Object.assign(this, { threadId, thread: null, entries: [], tree: null, state: null, node: null });
-    Object.assign(this, { path: [], turns: [], choices: [], run: null, error: null, isLoading: false, isPartial: false, isLost: false });
+    Object.assign(this, { path: [], turns: [], choices: [], run: null, error: null });
+    Object.assign(this, { isLoading: false, isPartial: false, isLost: false });
   }
 
   get isAtHead() {
@@ -149,7 +150,9 @@ export class Session {
       }
       if (this.run !== run) return; // another thread is shown by now
       const checkpointId = this.isAtHead ? null : this.node.id;
-      if (opening === this.opening) address.write({ threadId: this.threadId, checkpointId }, { replaces: before === null });
+      if (opening === this.opening) {
+        address.write({ threadId: this.threadId, checkpointId }, { replaces: before === null });
+      }
     }
     this.run = null;
     this.isLost = false;

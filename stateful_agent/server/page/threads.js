@@ -39,7 +39,8 @@ function Thread({ session, thread }) {
         aria-current=${thread.thread_id === session.threadId ? "page" : undefined}>
         <span class="title">${thread.title ?? thread.thread_id}</span>
         <span class="quiet"><${Time} at=${thread.updated_at} />${thread.turn
-          && html` · ${thread.turn} ${thread.turn === 1 ? "turn" : "turns"}`}
+          && html` · ${thread.turn} ${thread.turn === 1 ? "turn" : "turns"}`}${thread.branch_count > 1
+          && html` · ${thread.branch_count} branches`}
         ${mark && html` <span class=${`mark ${mark === "waiting" ? "waits" : "works"}`}>${mark}</span>`}</span>
       </a>
     </li>`;

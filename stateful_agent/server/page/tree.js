@@ -73,8 +73,8 @@ export function turnsOn(path) {
   return found;
 }
 
-// Lines of a graph like git's, oldest first: rows, each in a lane, with the row that it comes from. What follows the end
-// of an item first goes on in its lane; a branch keeps its own to its end, and then another may have it.
+// Lines of a graph like git's, oldest first: rows, each in a lane, with the row that it comes from. What follows an item
+// first goes on in its lane; a branch keeps its own to its end, and then another may have it.
 export function lay(items) {
   const rows = new Map(items.map((item, index) => [item, { item, index, lane: null, from: null }]));
   const last = new Map(); // by the first item of a lane, the row where the lane ends

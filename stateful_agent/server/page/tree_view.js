@@ -48,7 +48,8 @@ function Graph({ session, every }) {
   useLayoutEffect(() => {
     const top = current ? current.index * ROW : 0;
     const { scrollTop, clientHeight } = scroller.current;
-    if (top < scrollTop || top > scrollTop + clientHeight - 2 * ROW) scroller.current.scrollTop = top - clientHeight / 2;
+    const isInSight = top >= scrollTop && top <= scrollTop + clientHeight - 2 * ROW;
+    if (!isInSight) scroller.current.scrollTop = top - clientHeight / 2;
     look();
   }, [current?.item.id, every]);
   const onPath = useMemo(() => new Set(every ? path : path.map((each) => each.group)), [path, every]);
@@ -76,8 +77,8 @@ function Graph({ session, every }) {
           class=${classOf(row.item, tree, onPath)} cx=${x(row)} cy=${y(row)} r="5" />`)}
       </svg>
       <ol style=${{ height: `${rows.length * ROW}px` }}>
-        ${shown.map((row) => html`<${Row}
-          key=${row.item.id} ...${{ session, row, every, left: width }} isCurrent=${row === current} isOnPath=${onPath.has(row.item)} />`)}
+        ${shown.map((row) => html`<${Row} key=${row.item.id} ...${{ session, row, every, left: width }}
+          isCurrent=${row === current} isOnPath=${onPath.has(row.item)} />`)}
       </ol>
     </div>`;
 }

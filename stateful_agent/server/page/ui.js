@@ -8,7 +8,7 @@ export const html = htm.bind(h);
 
 // A button that says why it cannot be used.
 export const Button = ({ why, children, class: name = "", ...rest }) => html`
-  <button type="button" class=${name} aria-disabled=${why ? "true" : undefined} title=${why || rest.title} ...${rest}
+  <button type="button" class=${name} aria-disabled=${why ? "true" : undefined} title=${why || undefined} ...${rest}
     onClick=${(event) => (why ? event.preventDefault() : rest.onClick?.(event))}>${children}</button>`;
 
 export function Dialog({ title, onClose, children, wide }) {
@@ -63,7 +63,10 @@ async function writeToClipboard(text) {
 }
 
 const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]];
-const words = { long: new Intl.RelativeTimeFormat("en"), narrow: new Intl.RelativeTimeFormat("en", { style: "narrow" }) };
+const words = {
+  long: new Intl.RelativeTimeFormat("en"),
+  narrow: new Intl.RelativeTimeFormat("en", { style: "narrow" }),
+};
 
 export function Time({ at, style = "long" }) {
   const seconds = (Date.now() - new Date(at)) / 1000;

@@ -3,7 +3,7 @@
 --
 -- A released lease keeps its holder's name, so that the statement can be repeated after a broken connection. Rows come
 -- as JSON, their bytes apart in `_data`. LangGraph stores a task's results once, but replaces what it stores about the
--- task itself: those rows have an idx < 0.
+-- task itself: those rows have an idx < 0. A new checkpoint is a branch more, unless it is the first child of its parent.
 CREATE OR REPLACE FUNCTION agent_store(
     _thread_id text, _holder uuid, _lease interval, _releases boolean, _last_message integer, _blobs json,
     _messages json, _writes json, _checkpoints json, _data bytea[]
@@ -14,12 +14,26 @@ SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_merg
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    WITH thread AS (
+    WITH added AS (
+        SELECT parent, EXISTS (
+            SELECT FROM checkpoints
+            WHERE thread_id = _thread_id AND checkpoint_ns = '' AND parent_checkpoint_id = parent
+        ) AS has_children
+        FROM json_to_recordset(_checkpoints) AS new (ns text, checkpoint_id text, parent text)
+        WHERE ns = '' AND NOT EXISTS (
+            SELECT FROM checkpoints
+            WHERE thread_id = _thread_id AND checkpoint_ns = '' AND checkpoint_id = new.checkpoint_id
+        )
+    ), thread AS (
         UPDATE agent_threads
         SET
             version = version + 1,
             updated_at = now(),
             messages = greatest(messages, _last_message),
+            branch_count = coalesce(branch_count, (
+                SELECT count(*) - count(DISTINCT parent_checkpoint_id) FROM checkpoints
+                WHERE thread_id = _thread_id AND checkpoint_ns = ''
+            )) + (SELECT count(*) - count(DISTINCT parent) FILTER (WHERE NOT has_children) FROM added),
             held_until = CASE WHEN _releases THEN '-infinity' ELSE clock_timestamp() + _lease END
         WHERE thread_id = _thread_id AND holder = _holder
         RETURNING thread_id
