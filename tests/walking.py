@@ -49,7 +49,7 @@ def read_all(agent: Any, thread_id: str = "t") -> list[Any]:
     history = agent.get_checkpoint_history(thread_id, 100)
     states = [agent.get_checkpoint_state(thread_id, entry["checkpoint_id"]) for entry in history]
     listed = [thread["last_message"] for thread in agent.list_threads(100) if thread["thread_id"] == thread_id]
-    own = {"thread_id": None}
+    own = {"thread_id": None, "response_id": None}
     return [[entry | own for entry in part] for part in (history, states, agent.list_branches(thread_id))] + [listed]
 
 
