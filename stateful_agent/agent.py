@@ -194,7 +194,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         thread_id, checkpoint_id = await locate(await self.database.pool(), thread, user)
         graph, saver = await self.store.graph_with_saver(self.memory_of(user))
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
-        note_ids(thread_id, events.id, user if isinstance(user, str) else None)
+        note_ids(thread_id, events.id, user)
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:

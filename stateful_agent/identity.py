@@ -2,6 +2,7 @@
 
 from enum import Enum
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote
 
 from mlflow.types.agent import ChatContext
 
@@ -38,6 +39,24 @@ def identify(named: User | None, context: ChatContext | None, trusted_identity: 
     if trusted_identity == "context" and context and context.user_id and context.user_id.strip():
         return check_id(context.user_id.strip(), "user_id")
     raise Unidentified()
+
+
+def stored_ids(user: User, thread_id: str) -> list[str]:
+    """The ids under which a thread may be stored that a user calls so: each has a space of their own for them.
+
+    Before there were such spaces, the id was the name itself. Who asks for all users names threads by their stored ids.
+    """
+    return [thread_id] if user is ALL_USERS else [_space(user) + thread_id, thread_id]
+
+
+def told_id(user: User, stored_id: str) -> str:
+    """What a user calls the thread that is stored under an id."""
+    return stored_id if user is ALL_USERS else stored_id.removeprefix(_space(user))
+
+
+def _space(user: str) -> str:
+    """No user's begins like another's: a slash in the name is encoded."""
+    return f"{quote(user, safe='@')}/"
 
 
 def owner_parameters(user: User) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from mlflow.entities import LiveSpan, NoOpSpan
 from mlflow.tracing.constant import SpanAttributeKey
 
 from stateful_agent.heavy_work import is_large
+from stateful_agent.identity import ALL_USERS, User, stored_ids
 
 MOST_CHARACTERS, MOST_PARTS, MOST_LEVELS = 10_000, 50, 6
 """Of a large request or answer, how much of each text, how many parts of a list or an object, and how deep."""
@@ -44,12 +45,14 @@ def note_response(span: LiveSpan | NoOpSpan, response: dict[str, Any]) -> None:
         span.set_attribute(SpanAttributeKey.CHAT_USAGE, counted)
 
 
-def note_ids(thread_id: str, response_id: str, user_id: str | None) -> None:
-    """Note whose turn it is, and which: as tags, the thread as MLflow's session too."""
+def note_ids(thread_id: str, response_id: str, user: User) -> None:
+    """Note whose turn it is, and which: as tags. The session is the thread, told from those of other users."""
     ids = {"thread_id": thread_id, "response_id": response_id}
+    user_id = None if user is ALL_USERS else user
     TURN_IDS.set(ids | ({"user_id": user_id} if user_id else {}))
     if is_traced():
-        mlflow.update_current_trace(tags=ids, session_id=thread_id[:SESSION_CHARACTERS], user=user_id)
+        session_id = stored_ids(user, thread_id)[0][:SESSION_CHARACTERS]
+        mlflow.update_current_trace(tags=ids, session_id=session_id, user=user_id)
 
 
 def note_checkpoint(checkpoint_id: str | None) -> None:

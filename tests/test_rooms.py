@@ -16,7 +16,7 @@ ALLOWED = {
     "settings": set(),
     "event_loop": {"errors"},
     "heavy_work": set(),
-    "traces": {"heavy_work"},
+    "traces": {"heavy_work", "identity"},
     "metrics": {"errors", "responses"},
     "identity": {"errors", "responses"},
     "responses": {"errors"},

@@ -45,7 +45,7 @@ from stateful_agent.database.statements import statements
 from stateful_agent.errors import AgentError, CheckpointNotFound, ClockBehind, NotStorable, ThreadNotFound
 from stateful_agent.graph.build import CompiledGraph
 from stateful_agent.heavy_work import compute
-from stateful_agent.identity import User, owner_parameters
+from stateful_agent.identity import User, owner_parameters, stored_ids
 from stateful_agent.responses.messages import holds_result
 
 HISTORY = statements("history")
@@ -67,6 +67,9 @@ class TurnSaver(CheckpointReader):
         """`graph` shows what would run next from a checkpoint, which is stored beside it."""
         super().__init__(pool, cache, serializer)
         self.thread_id = ""
+        """Under which the thread is stored."""
+        self.thread_name = ""
+        """What the caller calls it, whose lease this is."""
         self.base: CheckpointTuple | None = None
         """The checkpoint that the turn continues from; `None` on a new thread."""
         self.metadata: Metadata | None = None
@@ -152,12 +155,17 @@ class TurnSaver(CheckpointReader):
     async def _take(
         self, thread_id: str, checkpoint_id: str | None, user: User, attempt: Attempt, may_begin: bool
     ) -> CheckpointTuple | None:
-        self.thread_id = thread_id
-        values: dict[str, Any] = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
-        values |= {"may_begin": may_begin, "holder": self._holder} | owner_parameters(user)
-        messages = self._open(thread_id)
-        with self._changed_is_unreadable():
-            row = await self._leases.take(values | messages.known(), attempt)
+        self.thread_name = thread_id
+        ids = stored_ids(user, thread_id)
+        values: dict[str, Any] = {"checkpoint_ns": "", "checkpoint_id": checkpoint_id, "former_id": ids[-1]}
+        values |= {"holder": self._holder} | owner_parameters(user)
+        for self.thread_id in ids:
+            values |= {"thread_id": self.thread_id, "may_begin": may_begin and self.thread_id == ids[0]}
+            messages = self._open(self.thread_id)
+            with self._changed_is_unreadable():
+                row = await self._leases.take(values | messages.known(), attempt)
+            if row is not None:
+                break
         if row is None and checkpoint_id:
             raise CheckpointNotFound(param="checkpoint_id")
         if row is None:
@@ -168,7 +176,7 @@ class TurnSaver(CheckpointReader):
         if row["head"]:
             self._head = row["head"]
             advance_clock(self._head)
-        return self._loaded(thread_id, await self._tuple(row) if row["checkpoint_id"] else None)
+        return self._loaded(self.thread_id, await self._tuple(row) if row["checkpoint_id"] else None)
 
     async def _release(self) -> None:
         if self._leases.holds(self._holder):

@@ -25,7 +25,7 @@ from stateful_agent.database.statements import statements
 from stateful_agent.errors import AgentError, AlreadyAnswered, EndNotStored, ResponseNotFound
 from stateful_agent.event_loop import AgentLoop
 from stateful_agent.heavy_work import compute
-from stateful_agent.identity import User, owner_parameters
+from stateful_agent.identity import User, owner_parameters, told_id
 from stateful_agent.responses.types import Event
 from stateful_agent.runs.run import Run
 
@@ -117,7 +117,7 @@ class EventLog:
         batches = [json.loads(cipher.decrypt(row["type"], row["events"])[1]) for row in rows if row["events"]]
         events = [_of_response(event, response_id) for batch in batches for event in batch]
         newer = [event for event in events if event["sequence_number"] > after]
-        return StoredRun(row["thread_id"], row["began_at"], row["status"], row["waits"], newer)
+        return StoredRun(told_id(user, row["thread_id"]), row["began_at"], row["status"], row["waits"], newer)
 
     async def request_cancellation(self, response_id: str, user: User) -> None:
         """Let the process in which a run is end it, soon."""

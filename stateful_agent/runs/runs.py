@@ -18,7 +18,7 @@ from stateful_agent.errors import (
     TurnLost,
     TurnNotBegun,
 )
-from stateful_agent.identity import User, identify
+from stateful_agent.identity import User, identify, told_id
 from stateful_agent.responses.events import error_event
 from stateful_agent.responses.request import ResponsesRequest
 from stateful_agent.responses.response import empty_response, response_to
@@ -98,7 +98,7 @@ class Runs:
         run.is_promised, run.is_delivered = True, not await has_left()
         status = "in_progress" if attempt.is_begun else "queued"
         begun = response_to(request, attempt.response_id, int(time.time()))
-        return response_from(begun, attempt.thread_id, status, [])
+        return response_from(begun, told_id(user, attempt.thread_id), status, [])
 
     def check_background(self, request: ResponsesRequest) -> None:
         """Make sure that the response to a request can be had later.

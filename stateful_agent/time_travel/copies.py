@@ -1,7 +1,5 @@
 """Copies of threads. What is encrypted for one thread cannot be read in another, so it is encrypted anew."""
 
-from typing import Any
-
 from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.checkpoints.reencryption import encrypt_copy
 from stateful_agent.database.pool import Connection, Pool, with_connection
@@ -11,8 +9,10 @@ from stateful_agent.errors import ThreadNotFound
 COPIES = statements("copies")
 
 
-async def copy_thread(pool: Pool, cipher: Cipher, thread_id: str, copy: str) -> dict[str, Any]:
-    """Copy a thread, all branches of it, to one named `copy`. What is encrypted is encrypted anew, for that thread.
+async def copy_thread(pool: Pool, cipher: Cipher, thread_id: str, copy: str) -> str:
+    """Copy a thread, all branches of it, to one stored as `copy`. What is encrypted is encrypted anew, for that thread.
+
+    Returns the id of the head.
 
     Raises:
         ThreadNotFound: there is no such thread.
@@ -29,4 +29,4 @@ async def copy_thread(pool: Pool, cipher: Cipher, thread_id: str, copy: str) -> 
                 await encrypt_copy(connection, cipher.for_thread(thread_id), cipher.for_thread(copy), copy)
             return str(head["checkpoint_id"])
 
-    return {"thread_id": copy, "checkpoint_id": await with_connection(pool, copy_rows), "copied_from": thread_id}
+    return await with_connection(pool, copy_rows)

@@ -114,7 +114,7 @@ def _check_pairs(messages: Sequence[BaseMessage]) -> None:
 async def _edited(saver: TurnSaver, base: CheckpointTuple) -> dict[str, Any]:
     await saver.flush()
     return {
-        "thread_id": base.config["configurable"]["thread_id"],
+        "thread_id": saver.thread_name,
         "checkpoint_id": saver.last_checkpoint_id,
         "parent_checkpoint_id": base.config["configurable"]["checkpoint_id"],
         "next_nodes": saver.metadata["next_nodes"] if saver.metadata else [],

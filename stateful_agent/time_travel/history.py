@@ -53,7 +53,7 @@ async def checkpoint_history(
             row["interrupts"] = await interrupts_at(graph, saver.base)
         else:
             row["interrupts"] = breakpoints(graph, row["metadata"]["nodes"], row["metadata"]["next_nodes"])
-    return [_entry(thread_id, row) | {"interrupts": row["interrupts"]} for row in page]
+    return [_entry(row) | {"interrupts": row["interrupts"]} for row in page]
 
 
 async def ancestor_with(pool: Pool, base: CheckpointTuple, message_count: int) -> str | None:
@@ -84,7 +84,7 @@ async def branches(pool: Pool, cipher: Cipher, thread_id: str) -> list[dict[str,
         return parents.get(checkpoint) if checkpoint is not None else None
 
     return [
-        _entry(thread_id, row | {"metadata": cipher.for_thread(thread_id).decrypt_metadata(row["metadata"])})
+        _entry(row | {"metadata": cipher.for_thread(thread_id).decrypt_metadata(row["metadata"])})
         | {"left_others_at": left_others_at(row["checkpoint_id"]), "is_head": row is rows[0]}
         for row in rows
         if row["metadata"] is not None
@@ -108,7 +108,7 @@ def checkpoint_state(
         "metadata": summary,
     }
     return {
-        **_entry(checkpoint.config["configurable"]["thread_id"], row),
+        **_entry(row),
         "response_id": metadata.get("response_id"),
         "trace_id": metadata.get("trace_id"),
         "usage": usage_since_asked([*messages, *pending]),
@@ -161,12 +161,11 @@ def input_messages(checkpoint: CheckpointTuple) -> list[AnyMessage]:
     return list(pending_input.get("messages", ())) if isinstance(pending_input, dict) else []
 
 
-def _entry(thread_id: str, row: dict[str, Any]) -> dict[str, Any]:
+def _entry(row: dict[str, Any]) -> dict[str, Any]:
     summary = ("turn", "nodes", "next_nodes", "message_count", "last_message", "source", "step")
     return {
         "checkpoint_id": row["checkpoint_id"],
         "parent_checkpoint_id": row["parent_checkpoint_id"],
-        "thread_id": thread_id,
         "timestamp": row["timestamp"],
         **{name: row["metadata"].get(name) for name in summary},
     }

@@ -21,7 +21,7 @@ from stateful_agent.errors import InvalidRequest, ResponseNotFound, ThreadExists
 from stateful_agent.event_loop import AgentLoop, blocking, on_loop
 from stateful_agent.graph.schemas import state_values
 from stateful_agent.heavy_work import compute
-from stateful_agent.identity import User, identify
+from stateful_agent.identity import User, identify, stored_ids
 from stateful_agent.responses.limits import check_count, check_limit, check_metadata, check_size, check_storable
 from stateful_agent.responses.messages import to_items, to_messages
 from stateful_agent.responses.thread_ref import check_id
@@ -95,9 +95,10 @@ class TimeTravel:
         if before is not None:
             check_id(before, "before")
         check_limit(limit)
-        pool = await self._open_thread(thread_id)
+        pool, stored_id = await self._open_thread(thread_id)
         graph, saver = await self.store.graph_with_saver()
-        return Tree(await history.checkpoint_history(pool, saver, graph, thread_id, limit, before))
+        entries = await history.checkpoint_history(pool, saver, graph, stored_id, limit, before)
+        return Tree(entry | {"thread_id": thread_id} for entry in entries)
 
     get_checkpoint_history = blocking(aget_checkpoint_history)
 
@@ -124,14 +125,15 @@ class TimeTravel:
             check_id(checkpoint_id, "checkpoint_id")
         if not isinstance(subgraphs, bool):
             raise InvalidRequest("subgraphs must be true or false.", param="subgraphs")
-        await self._open_thread(thread_id)
+        _, stored_id = await self._open_thread(thread_id)
         graph, saver = await self.store.graph_with_saver()
-        checkpoint = await saver.load(thread_id, checkpoint_id)
+        checkpoint = await saver.load(stored_id, checkpoint_id)
         if checkpoint is None:
             raise ThreadNotFound(param="thread_id")
         interrupts = await interrupts_at(graph, checkpoint)
         values = checkpoint.checkpoint["channel_values"]
         state = await compute(partial(history.checkpoint_state, graph, checkpoint, interrupts), values)
+        state["thread_id"] = thread_id
         return state | {"subgraphs": await history.subgraph_states(graph, checkpoint)} if subgraphs else state
 
     get_checkpoint_state = blocking(aget_checkpoint_state)
@@ -196,8 +198,9 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        pool = await self._open_thread(thread_id)
-        return Tree(await history.branches(pool, self.store.cipher, thread_id))
+        pool, stored_id = await self._open_thread(thread_id)
+        tips = await history.branches(pool, self.store.cipher, stored_id)
+        return Tree(tip | {"thread_id": thread_id} for tip in tips)
 
     list_branches = blocking(alist_branches)
 
@@ -269,8 +272,8 @@ class TimeTravel:
             await begin_thread(graph, saver, messages)
         pool = await self.database.pool()
         if noted:
-            await threads.update_metadata(pool, self.store.cipher, thread_id, noted)
-        return await threads.read_thread(pool, self.store.cipher, user, thread_id)
+            await threads.update_metadata(pool, self.store.cipher, saver.thread_id, noted)
+        return await threads.read_thread(pool, self.store.cipher, user, saver.thread_id)
 
     create_thread = blocking(acreate_thread)
 
@@ -281,9 +284,8 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        check_id(thread_id, "thread_id")
-        user = self._identified()
-        return await threads.read_thread(await self.database.pool(), self.store.cipher, user, thread_id)
+        pool, stored_id = await self._open_thread(thread_id)
+        return await threads.read_thread(pool, self.store.cipher, self._identified(), stored_id)
 
     get_thread = blocking(aget_thread)
 
@@ -297,9 +299,9 @@ class TimeTravel:
             ThreadNotFound: there is no such thread.
         """
         noted = check_metadata(metadata)
-        pool = await self._open_thread(thread_id)
-        await threads.update_metadata(pool, self.store.cipher, thread_id, noted)
-        return await self.aget_thread(thread_id)
+        pool, stored_id = await self._open_thread(thread_id)
+        await threads.update_metadata(pool, self.store.cipher, stored_id, noted)
+        return await threads.read_thread(pool, self.store.cipher, self._identified(), stored_id)
 
     update_thread = blocking(aupdate_thread)
 
@@ -334,8 +336,10 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        pool = await self._open_thread(thread_id)
-        return await copy_thread(pool, self.store.cipher, thread_id, str(uuid.uuid4()))
+        pool, stored_id = await self._open_thread(thread_id)
+        name = str(uuid.uuid4())
+        head = await copy_thread(pool, self.store.cipher, stored_id, stored_ids(self._identified(), name)[0])
+        return {"thread_id": name, "checkpoint_id": head, "copied_from": thread_id}
 
     copy_thread = blocking(acopy_thread)
 
@@ -348,7 +352,7 @@ class TimeTravel:
         Raises:
             ThreadNotFound: there is no such thread.
         """
-        return {"thread_id": thread_id, **await threads.delete_thread(await self._open_thread(thread_id), thread_id)}
+        return {"thread_id": thread_id, **await threads.delete_thread(*await self._open_thread(thread_id))}
 
     delete_thread = blocking(adelete_thread)
 
@@ -402,10 +406,9 @@ class TimeTravel:
         """The user that the agent acts for."""
         return identify(self.user, None, self.settings.trusted_identity)
 
-    async def _open_thread(self, thread_id: Any) -> Pool:
-        """The pool of connections, once the thread is known to be one that the user may reach."""
+    async def _open_thread(self, thread_id: Any) -> tuple[Pool, str]:
+        """The pool of connections, and the id under which a thread is stored that the user may reach."""
         check_id(thread_id, "thread_id")
         user = self._identified()
         pool = await self.database.pool()
-        await threads.check_owned(pool, thread_id, user)
-        return pool
+        return pool, await threads.find_thread(pool, thread_id, user)

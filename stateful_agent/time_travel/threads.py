@@ -12,7 +12,7 @@ from stateful_agent.checkpoints.cipher import Cipher
 from stateful_agent.database.pool import Connection, Pool, fetch, with_connection
 from stateful_agent.database.statements import statements
 from stateful_agent.errors import CheckpointNotFound, ThreadNotFound
-from stateful_agent.identity import ALL_USERS, User, owner_parameters
+from stateful_agent.identity import ALL_USERS, User, owner_parameters, stored_ids, told_id
 from stateful_agent.responses.thread_ref import ThreadRef
 
 THREADS = statements("threads")
@@ -28,7 +28,7 @@ TABLES = ("checkpoints", "blobs", "writes", "messages")
 
 
 async def locate(pool: Pool, thread: ThreadRef, user: User) -> tuple[str, str | None]:
-    """The ids of the thread and, if one is named, of the checkpoint that a request goes on from.
+    """What the user calls the thread that a request goes on from and, if one is named, the id of the checkpoint.
 
     Raises:
         CheckpointNotFound: no turn of the user's gave the response that it names, or its checkpoints are gone.
@@ -36,7 +36,7 @@ async def locate(pool: Pool, thread: ThreadRef, user: User) -> tuple[str, str | 
     if thread.previous_response_id is None:
         return str(thread.thread_id), thread.checkpoint_id
     if found := await find_response(pool, thread.previous_response_id, user):
-        return found["thread_id"], found["checkpoint_id"]
+        return told_id(user, found["thread_id"]), found["checkpoint_id"]
     raise CheckpointNotFound(
         f"There is no stored response {thread.previous_response_id!r}.", param="previous_response_id"
     )
@@ -48,14 +48,18 @@ async def find_response(pool: Pool, response_id: str, user: User) -> DictRow | N
     return found[0] if found else None
 
 
-async def check_owned(pool: Pool, thread_id: str, user: User) -> None:
-    """Make sure that a thread is the user's.
+async def find_thread(pool: Pool, thread_id: str, user: User) -> str:
+    """The id under which the thread is stored that a user calls so.
 
     Raises:
         ThreadNotFound: there is no such thread of the user's.
     """
-    if user is not ALL_USERS and not await fetch(pool, THREADS["find_owned"], {"thread_id": thread_id, "owner": user}):
+    if user is ALL_USERS:
+        return thread_id
+    values = {"thread_ids": stored_ids(user, thread_id), "owner": user}
+    if not (found := await fetch(pool, THREADS["find_owned"], values)):
         raise ThreadNotFound(param="thread_id")
+    return str(found[0]["thread_id"])
 
 
 async def list_threads(
@@ -63,11 +67,11 @@ async def list_threads(
 ) -> list[dict[str, Any]]:
     """A page of a user's threads, the one with the latest turn first, from those last touched before `before` on."""
     rows = await fetch(pool, THREADS["list_threads"], {"limit": limit, "before": before} | owner_parameters(user))
-    return [_entry(row, cipher) for row in rows]
+    return [_entry(row, cipher, user) for row in rows]
 
 
 async def read_thread(pool: Pool, cipher: Cipher, user: User, thread_id: str) -> dict[str, Any]:
-    """One of a user's threads.
+    """One of a user's threads, by the id under which it is stored.
 
     Raises:
         ThreadNotFound: there is no such thread of the user's.
@@ -75,7 +79,7 @@ async def read_thread(pool: Pool, cipher: Cipher, user: User, thread_id: str) ->
     rows = await fetch(pool, THREADS["read_thread"], {"thread_id": thread_id} | owner_parameters(user))
     if not rows:
         raise ThreadNotFound(param="thread_id")
-    return _entry(rows[0], cipher)
+    return _entry(rows[0], cipher, user)
 
 
 async def update_metadata(pool: Pool, cipher: Cipher, thread_id: str, metadata: dict[str, Any]) -> None:
@@ -84,13 +88,13 @@ async def update_metadata(pool: Pool, cipher: Cipher, thread_id: str, metadata: 
     await fetch(pool, THREADS["update_metadata"], {"thread_id": thread_id, "type": kind, "metadata": blob})
 
 
-def _entry(row: DictRow, cipher: Cipher) -> dict[str, Any]:
+def _entry(row: DictRow, cipher: Cipher, user: User) -> dict[str, Any]:
     cipher = cipher.for_thread(row["thread_id"])
     head = cipher.decrypt_metadata(row["metadata"])
     noted = row["metadata_type"] and cipher.decrypt(row["metadata_type"], row["thread_metadata"])[1]
     metadata = json.loads(noted or "{}")
     return {
-        "thread_id": row["thread_id"],
+        "thread_id": told_id(user, row["thread_id"]),
         "title": _title(metadata, [cipher.decrypt_metadata(first) for first in row["first_metadata"]]),
         "checkpoint_id": row["checkpoint_id"],
         "created_at": row["created_at"].isoformat(),

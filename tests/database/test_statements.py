@@ -49,6 +49,7 @@ VALUES: dict[str, Any] = {
     "lease": timedelta(seconds=6),
     "owner": None,
     "response_id": None,
+    "former_id": None,
     "limit": 10,
     "step": 10,
     "age": 1,
@@ -103,6 +104,7 @@ CONVERSATION = {"agent_threads", "agent_messages", "checkpoints", "checkpoint_bl
 """The tables that grow with what is said."""
 
 OVER_ALL_THREADS = {
+    "find_owned": "a user's thread, by the two ids that it may have",
     "list_owned": "some of a user's threads",
     "list_threads": "a user's threads",
     "find_response": "the thread of a response, by its id",

@@ -131,10 +131,11 @@ def trace_of(folder: Path, thread_id: str) -> Any:
 
 def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, folder: Path) -> None:
     answer = turn(traced_server[0], "ids")
+    eventually(lambda: "release" in trace_of(folder, "ids").info.trace_metadata)  # which is stored after the spans
     trace = trace_of(folder, "ids")
     state = traced_server[0].get("/threads/ids/state", headers={"X-User": "ann"}).json()
     assert (state["trace_id"], state["trace_url"]) == (trace.info.trace_id, None)
-    assert trace.info.trace_metadata["mlflow.trace.session"] == "ids"
+    assert trace.info.trace_metadata["mlflow.trace.session"] == "ann/ids"
     assert trace.info.trace_metadata["mlflow.trace.user"] == "ann"
     assert trace.info.trace_metadata["release"] == "7"
     assert (

@@ -1,8 +1,9 @@
 -- Threads as a whole.
 
 -- name: find_owned
--- A thread, if it is a user's.
-SELECT thread_id FROM agent_threads WHERE thread_id = %(thread_id)s AND owner = %(owner)s
+-- A user's thread, under the first of its `thread_ids` that there is.
+SELECT thread_id FROM agent_threads WHERE thread_id = ANY(%(thread_ids)s::text[]) AND owner = %(owner)s
+ORDER BY array_position(%(thread_ids)s::text[], thread_id) LIMIT 1
 
 -- name: list_owned
 -- Some of the threads of a user.
