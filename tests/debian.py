@@ -29,10 +29,12 @@ def installed(package: str, pattern: str) -> Path:
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """The URL of Debian's own PostgreSQL, on a new cluster."""
+def postgresql(other: Path | None = None) -> Iterator[str]:
+    """The URL of Debian's own PostgreSQL, on a new cluster, or of an `other` one: the folder with its `bin`."""
     programs = installed("postgresql", "lib/postgresql/*/bin/initdb").parent
     with tempfile.TemporaryDirectory() as folder:  # not pytest's, which others may not enter
+        if other:
+            programs = shutil.copytree(other, Path(folder, "programs"), symlinks=True) / "bin"
         as_postgres = []
         if os.getuid() == 0:
             shutil.chown(folder, "postgres")

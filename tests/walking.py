@@ -4,8 +4,11 @@ import asyncio
 from typing import Any
 
 import psycopg
-from conftest import say
+import pytest
+from conftest import say, text_of
 from langchain_core.tools import tool
+
+from stateful_agent.errors import ThreadNotFound
 
 
 def user(text: str, **more: Any) -> dict[str, Any]:
@@ -42,6 +45,31 @@ def texts(agent: Any, checkpoint_id: str | None = None, thread_id: str = "t") ->
 def at(agent: Any, next_nodes: list[str], thread_id: str = "t") -> dict[str, Any]:
     """The newest checkpoint where that is next."""
     return next(e for e in agent.get_checkpoint_history(thread_id, 100) if e["next_nodes"] == next_nodes)
+
+
+def travel(agent: Any) -> None:
+    """All that can be done with a conversation, on an empty database."""
+    first = say(agent, "I'm headed to SF!", thread_id="t")["custom_outputs"]
+    say(agent, "Weather in SF and LA?", thread_id="t")
+    fork(agent, first, "I'm headed to New York!")
+    assert "New York" in text_of(say(agent, "Where am I going?", thread_id="t"))
+    message = agent.get_checkpoint_state("t", first["checkpoint_id"])["messages"][0]
+    agent.update_checkpoint_state("t", first["checkpoint_id"], [user("I'm headed to Oslo!", id=message["id"])])
+    assert "Oslo" in text_of(say(agent, "Where am I going?", thread_id="t"))
+    assert len(agent.list_branches("t")) == 3
+    history = agent.get_checkpoint_history("t", 100)
+    assert agent.get_checkpoint_history("t", 5, before=history[4]["checkpoint_id"]) == history[5:10]
+
+    copy = agent.copy_thread("t")["thread_id"]
+    assert texts(agent, thread_id=copy) == texts(agent)
+    assert [thread["thread_id"] for thread in agent.list_threads()] == [copy, "t"]
+    assert agent.prune(0)["threads"] == 2
+    assert len(agent.get_checkpoint_history("t")) == 1
+    assert "Oslo" in texts(agent, thread_id=copy)[-1]
+    assert at(agent, [])["message_count"] == 4
+    agent.delete_thread("t")
+    with pytest.raises(ThreadNotFound):
+        agent.get_checkpoint_history("t")
 
 
 def read_all(agent: Any, thread_id: str = "t") -> list[Any]:
