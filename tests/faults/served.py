@@ -1,6 +1,7 @@
+import signal
 import subprocess
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ class Server:
 
     def __init__(self, model: str, folder: Path, **environment: str) -> None:
         folder.mkdir()
-        self.runs, self.url = folder / "runs", ""
+        self.name, self.runs, self.url = folder.name, folder / "runs", ""
         self._model, self._folder, self._environment = model, folder, environment | {"TOOL_RUNS": str(self.runs)}
         self.process: subprocess.Popen[bytes] | None = None
         self._running = ExitStack()
@@ -30,6 +31,15 @@ class Server:
         assert self.process
         self.process.kill()
         self.process.wait()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         self._running.close()

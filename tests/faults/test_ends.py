@@ -1,6 +1,5 @@
 """An end that was told is final, whatever becomes of the process that runs the turn, and of its way to the database."""
 
-import signal
 import socket
 import threading
 import time
@@ -135,15 +134,11 @@ def ends_as(server: Server, response_id: str, status: str) -> tuple[str, str | N
 
 
 def pause(server: Server, seconds: float, meanwhile: Callable[[], Any]) -> Any:
-    assert server.process
-    server.process.send_signal(signal.SIGSTOP)
-    try:
+    with server.paused():
         began = time.monotonic()
         result = meanwhile()
         time.sleep(max(0, began + seconds - time.monotonic()))
         return result
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 class TestPaused:

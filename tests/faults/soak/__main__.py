@@ -1,4 +1,4 @@
-"""Twenty clients talk on forty threads with two servers that are killed, and a database that is stopped.
+"""Twenty clients talk on forty threads with two servers that are killed or held up, and a database that is stopped.
 
     PYTHONPATH=.:tests:tests/faults python -m soak [--minutes N] [--seed N]
 
@@ -30,7 +30,16 @@ from soak.notes import Attempt, Tree
 from soak.verdict import branchings, losses
 
 CLIENTS, THREADS = 20, 40
-FAULTS = ("server killed", "database stopped", "database crashed", "server killed while the database was stopped")
+FAULTS = (
+    "server killed",
+    "database stopped",
+    "database crashed",
+    "server killed while the database was stopped",
+    "server paused",
+    "server cut off from the database",
+)
+HELD_UP = (7.0, 9.0)
+"""Seconds: a server has lost its threads to whoever asks when it comes back."""
 LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server closes idle ones after 5 s
 
 
@@ -44,6 +53,10 @@ async def break_things(
         fault, server = chance.choice(FAULTS), chance.choice(servers)
         faults[fault] += 1
         print(f"{until - monotonic():4.0f} s left: {fault}", flush=True)
+        if fault in ("server paused", "server cut off from the database"):
+            with server.paused() if "paused" in fault else cluster.hanging(server.name):
+                await asyncio.sleep(chance.uniform(*HELD_UP))
+            continue
         if "database" in fault:
             await asyncio.to_thread(cluster.crash if "crashed" in fault else cluster.stop)
             await asyncio.sleep(chance.uniform(1, 2))
@@ -127,7 +140,7 @@ def main() -> None:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     model = log_model(folder)
     cluster = Cluster(folder / "postgres")
-    servers = [Server(model, folder / name, DATABASE_URL=cluster.url) for name in ("one", "two")]
+    servers = [Server(model, folder / name, DATABASE_URL=cluster.url_for(name)) for name in ("one", "two")]
     try:
         with ThreadPoolExecutor() as starting:
             list(starting.map(Server.start, servers))
