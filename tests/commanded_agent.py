@@ -1,4 +1,7 @@
-"""An agent whose model does what the message commands: `think`, `fail` after a word, or else count for 3 seconds."""
+"""An agent whose model does what the message commands: `think`, `fail` after a word, or else count for 3 seconds.
+
+`count on` takes 15: longer than whatever is done meanwhile.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,8 +32,8 @@ class CommandedModel(BaseChatModel):
             case "fail":
                 yield chunk("one")
                 raise RuntimeError("5ecret")
-            case _:
-                for n in range(10):
+            case command:
+                for n in range(50 if command == "count on" else 10):
                     yield chunk(f"{n} ")
                     await asyncio.sleep(0.3)
 

@@ -163,12 +163,12 @@ def test_a_server_that_stops_says_so_to_every_caller(workers: str, logged_model:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     model = with_agent(logged_model, ROOT / "tests" / "commanded_agent.py", tmp_path)
-    asked = {"input": "count", "custom_inputs": {"thread_id": "plain"}}
+    asked = {"input": "count on", "custom_inputs": {"thread_id": "plain"}}
     options = ("--workers", workers, "--shutdown-seconds", "2")
     with serving(model, tmp_path, port, *options) as process, ThreadPoolExecutor() as callers:
         plain = callers.submit(httpx.post, f"{url}/responses", json=asked, timeout=20)
         eventually(lambda: httpx.get(f"{url}/threads/plain/state").status_code == 200)
-        stream = Stream(url, "t", "count")
+        stream = Stream(url, "t", "count on")
         stream.until("response.created")
         server = psutil.Process(process.pid)
         for _ in range(2):  # Ctrl-C, and once more, as nothing seems to happen
