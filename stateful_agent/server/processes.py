@@ -96,7 +96,9 @@ def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int
     stop_at_hangup()
     on_hangup = signal.getsignal(signal.SIGHUP)
     if traces_at:
-        at_the_end.callback(TraceWriter(traces_at).close)
+        writer = TraceWriter(traces_at)
+        at_the_end.callback(writer.close)
+        writer.start()
     if workers > 1:
         supervisor = Supervisor(config, sockets)
         signal.signal(signal.SIGHUP, on_hangup)  # uvicorn would start new workers

@@ -51,30 +51,34 @@ class TraceWriter:
 
     def __init__(self, address: WriterAddress) -> None:
         self._address = address
-        self._process = self._start()
+        self._process: BaseProcess | None = None
         self._is_closing = threading.Event()
-        threading.Thread(target=self._keep, daemon=True).start()
+
+    def start(self) -> None:
+        """Start it. Whoever is interrupted here has it to close, too."""
+        threading.Thread(target=self._keep, args=(self._start(),), daemon=True).start()
 
     def close(self) -> None:
-        """Let it store what it has, and end it."""
+        """Let it store what it has, and end it, if it was started."""
         self._is_closing.set()
-        self._process.terminate()
-        self._process.join(END_SECONDS + 1)
-        self._process.kill()
+        if self._process:
+            self._process.terminate()
+            self._process.join(END_SECONDS + 1)
+            self._process.kill()
 
     def _start(self) -> BaseProcess:
-        # One that nobody closes is ended with the process that started it: an interrupted start leaves it so.
         process = multiprocessing.get_context("spawn").Process(target=write_traces, args=(self._address,), daemon=True)
         with interrupts_delayed():
             process.start()
+            self._process = process
         return process
 
-    def _keep(self) -> None:
+    def _keep(self, process: BaseProcess) -> None:
         while True:
-            self._process.join()
+            process.join()
             if self._is_closing.wait(RESTART_SECONDS):
                 return
-            self._process = self._start()
+            process = self._start()
 
 
 def write_traces(address: WriterAddress) -> None:
