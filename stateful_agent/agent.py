@@ -53,7 +53,14 @@ from stateful_agent.time_travel.edit import end_turn
 from stateful_agent.time_travel.fork import fork_to_answer, fork_with_results
 from stateful_agent.time_travel.history import ancestor_with
 from stateful_agent.time_travel.threads import locate
-from stateful_agent.traces import is_traced, note_checkpoint, note_ids, note_request, note_response, turn_ids
+from stateful_agent.traces import (
+    ids_beside_checkpoints,
+    is_traced,
+    note_checkpoint,
+    note_ids,
+    note_request,
+    note_response,
+)
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
 Request: TypeAlias = ResponsesAgentRequest | dict[str, Any]
@@ -208,7 +215,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 planning = partial(plan_turn, turn, checkpoint_id, base, due, waiting, former, own, is_refused=refused)
                 plan = await compute(planning, turn.messages, held)
                 check_length(len(held) + len(plan.messages or ()), self.settings.max_thread_messages)
-                noted = turn_ids(events.id)
+                noted = ids_beside_checkpoints(events.id)
                 config, graph_input = await self._start(plan, graph, saver, noted)
                 attempt.begin()
                 if saver.base:

@@ -42,9 +42,10 @@ def identify(named: User | None, context: ChatContext | None, trusted_identity: 
 
 
 def stored_ids(user: User, thread_id: str) -> list[str]:
-    """The ids under which a thread may be stored that a user calls so: each has a space of their own for them.
+    """The ids under which a user's thread of that name may be stored: one in the user's own space, which a new thread
+    gets, and the name itself, which it got before there were such spaces.
 
-    Before there were such spaces, the id was the name itself. Who asks for all users names threads by their stored ids.
+    Where threads of all users are asked for, the name is the stored id.
     """
     return [thread_id] if user is ALL_USERS else [_space(user) + thread_id, thread_id]
 

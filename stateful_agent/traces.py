@@ -25,7 +25,7 @@ def is_traced() -> bool:
     return mlflow.get_current_active_span() is not None
 
 
-def turn_ids(response_id: str) -> dict[str, str]:
+def ids_beside_checkpoints(response_id: str) -> dict[str, str]:
     """The ids that are stored beside each checkpoint of a turn: its response's, and its trace's if there is one."""
     span = mlflow.get_current_active_span()
     return {"response_id": response_id} | ({"trace_id": span.trace_id} if span else {})

@@ -15,6 +15,12 @@ from stateful_agent.server.app import create_app
 Make = Callable[..., Any]
 
 
+@pytest.fixture
+def agent(make_agent: Make) -> Any:
+    """One that the request itself tells whose it is."""
+    return make_agent(trusted_identity="context")
+
+
 def asking(agent: Any, who: str | None, text: str, **custom_inputs: Any) -> dict[str, Any]:
     """A turn, or an operation, of a user's whom the request itself names."""
     request = {
@@ -26,10 +32,6 @@ def asking(agent: Any, who: str | None, text: str, **custom_inputs: Any) -> dict
 
 
 class TestContext:
-    @pytest.fixture
-    def agent(self, make_agent: Make) -> Any:
-        return make_agent(trusted_identity="context")
-
     def test_a_users_own_threads(self, agent: Any) -> None:
         asking(agent, "alice", "I'm headed to SF!", thread_id="t")
         assert "SF" in text_of(asking(agent, "alice", "Where am I going?", thread_id="t"))
@@ -107,10 +109,6 @@ class TestContext:
 
 class TestOwnNames:
     """What a user calls a thread is theirs: others may call theirs the same."""
-
-    @pytest.fixture
-    def agent(self, make_agent: Make) -> Any:
-        return make_agent(trusted_identity="context")
 
     def test_two_users_call_theirs_the_same(self, agent: Any) -> None:
         asking(agent, "alice", "I'm headed to SF!", thread_id="t")
@@ -229,6 +227,7 @@ class TestHeader:
             assert refused.json()["error"]["code"] == "unidentified"
 
 
-def test_by_default_nobody_is_told_apart(agent: Any) -> None:
+def test_by_default_nobody_is_told_apart(make_agent: Make) -> None:
+    agent = make_agent()
     asking(agent, "alice", "I'm headed to SF!", thread_id="t")
     assert "SF" in text_of(asking(agent, "bob", "Where am I going?", thread_id="t"))

@@ -113,9 +113,9 @@ class TimeTravel:
         with or results of tool calls of which others did not finish; `pending_tool_calls` (`call_id`, `name`,
         `arguments`), which a replay would run; `interrupts` (`id`, `value`, `node`), which wait for an answer there;
         `values`: what the graph's state has beside messages, as JSON; the `response_id` and, if it was traced, MLflow's
-        `trace_id` of the turn that made it; and `usage`, the tokens of its answers so far, as a response has it. With
-        `subgraphs`, it adds a list of those that are at work there: `node`, `checkpoint_id`, `next_nodes`, `messages`,
-        `values`, and their own `subgraphs`.
+        `trace_id` of the turn that made it; and `usage`, the tokens of all answers since the user's last message, in a
+        response's form. With `subgraphs`, it adds a list of those that are at work there: `node`, `checkpoint_id`,
+        `next_nodes`, `messages`, `values`, and their own `subgraphs`.
 
         Raises:
             ThreadNotFound: there is no such thread.

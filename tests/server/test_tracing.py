@@ -1,6 +1,8 @@
 """The turns of every serving process are traced, from the first one on."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -127,6 +129,33 @@ def trace_of(folder: Path, thread_id: str) -> Any:
 
     eventually(lambda: count(folder) and is_stored(), WRITER_SECONDS)
     return found[0]
+
+
+INTERRUPTED = """
+import multiprocessing, os, signal, sys
+from multiprocessing.context import SpawnProcess
+from stateful_agent.server.trace_writer import TraceWriter, WriterAddress
+
+start = SpawnProcess.start
+
+def start_and_be_interrupted(process):
+    start(process)
+    os.kill(os.getpid(), signal.SIGINT)
+
+SpawnProcess.start = start_and_be_interrupted
+writer = TraceWriter(WriterAddress(sys.argv[1], b"key"))
+try:
+    writer.start()
+except KeyboardInterrupt:
+    writer.close()
+print(multiprocessing.active_children())
+"""
+
+
+def test_a_writer_whose_start_is_interrupted_can_be_closed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "traces")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, folder: Path) -> None:

@@ -38,7 +38,7 @@ export const getHistory = (threadId, limit, before) =>
   ask("GET", `${of(threadId)}/history?limit=${limit}${before ? `&before=${before}` : ""}`);
 export const getState = (threadId, checkpointId, { subgraphs = false } = {}) => {
   const at = checkpointId ? `/${encodeURIComponent(checkpointId)}` : "";
-  return ask("GET", `${of(threadId)}/state${at}?subgraphs=${subgraphs}`);
+  return ask("GET", `${of(threadId)}/state${at}${subgraphs ? "?subgraphs=true" : ""}`);
 };
 export const editState = (threadId, edit) => ask("POST", `${of(threadId)}/state`, edit);
 export const cancelRun = (responseId) => ask("POST", `v1/responses/${responseId}/cancel`, {});

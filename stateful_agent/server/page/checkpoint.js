@@ -57,7 +57,7 @@ function Readable({ session, state, onClose }) {
       <dt>Steps that ran</dt><dd>${facts.nodes.join(", ") || "none"}</dd>
       <dt>Next</dt><dd>${state.next_nodes?.join(", ") || "none: the turn is complete"}</dd>
       ${state.usage && html`<dt>Tokens</dt><dd>${state.usage.input_tokens} in, ${state.usage.output_tokens} out
-        <span class="quiet"> for its turn so far</span></dd>`}
+        <span class="quiet"> since the user's last message</span></dd>`}
       ${state.response_id && html`<dt>Response</dt><dd><code>${state.response_id}</code></dd>`}
       ${state.trace_id && html`<dt>Trace</dt><dd>${state.trace_url
         ? html`<a href=${state.trace_url} target="_blank" rel="noopener noreferrer">${state.trace_id}</a>`

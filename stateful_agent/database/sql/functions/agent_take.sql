@@ -1,17 +1,18 @@
 -- Take the lease on a thread for a run, unless another run holds it or came before, and read where the run goes on.
 --
 -- `version` is NULL where the lease was not taken, `is_known` false where there is no such thread or checkpoint of the
--- owner's: none is begun where the owner has one under `_former_id`. A duplicate is another run of the same request: one with the same key, or where the request is known to be a
--- retry, one with the same body whose caller did not get its answer. The earlier one runs; of those that wait, only the
--- first will, and the others get it as their `duplicate`. One that died while it waited is none, unless somebody was
--- told so.
+-- owner's, and none may begin: it may not either where the owner has the thread under `_former_id`.
+--
+-- A duplicate is another run of the same request: one with the same key, or where the request is known to be a retry,
+-- one with the same body whose caller did not get its answer. The earlier one runs; of those that wait, only the first
+-- will, and the others get it as their `duplicate`. One that died while it waited is none, unless somebody was told so.
 --
 -- The thread's row is locked from here on, but the rest is read as it was when the statement began: `version_seen`
 -- differs from `version` if anything was written in between. Then the run takes again what it has taken, ahead of all
 -- who wait for it; what was written may be its duplicate's.
 CREATE OR REPLACE FUNCTION agent_take(
-    _thread_id text, _former_id text, _checkpoint_ns text, _checkpoint_id text, _may_begin boolean, _all_users boolean, _owner text,
-    _holder uuid, _lease interval, _ticket bigint, _response_id text, _digest bytea, _is_retry boolean,
+    _thread_id text, _former_id text, _checkpoint_ns text, _checkpoint_id text, _may_begin boolean,
+    _all_users boolean, _owner text, _holder uuid, _lease interval, _ticket bigint, _response_id text, _digest bytea, _is_retry boolean,
     _known_of timestamptz, _known text
 )
 RETURNS TABLE (
