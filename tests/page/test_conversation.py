@@ -128,6 +128,15 @@ def test_a_reload_in_mid_stream_goes_on_where_it_is(person: Person) -> None:
     person.sees("count", "0 1 2 3 4 5 6 7 8 9 10 11")
 
 
+def test_a_new_conversation_is_apart_from_one_that_is_still_at_work(person: Person) -> None:
+    person.type("count")
+    expect(person.messages.last).to_contain_text("0 1")
+    person.click("New conversation")
+    person.page.wait_for_timeout(600)  # two of its words
+    person.say("hello")
+    person.sees("hello", "I heard 1: hello")
+
+
 def test_two_windows_see_each_others_turns(come: Come) -> None:
     one = come()
     one.say("hello")
