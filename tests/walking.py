@@ -19,6 +19,18 @@ def assistant(text: str, **more: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": [{"type": "output_text", "text": text}], **more}
 
 
+def turn(agent: Any, text: str | None = None, **custom_inputs: Any) -> dict[str, Any]:
+    """One turn, with a message or without."""
+    request = {"input": [user(text)] if text else [], "custom_inputs": {"thread_id": "t", **custom_inputs}}
+    return dict(agent.predict(request).model_dump(exclude_none=True))
+
+
+def answer(agent: Any, *items: dict[str, Any], **custom_inputs: Any) -> dict[str, Any]:
+    """One turn, in the form of the wire: MLflow's `predict` checks items itself."""
+    request = {"input": list(items), "custom_inputs": {"thread_id": "t", **custom_inputs}}
+    return dict(asyncio.run(agent.apredict(request)).model_dump(exclude_none=True))
+
+
 def replay(agent: Any, entry: dict[str, Any], stream: bool = False) -> dict[str, Any]:
     """A turn without input. Returns the response as JSON."""
     request = {"input": [], "custom_inputs": {"thread_id": entry["thread_id"], "checkpoint_id": entry["checkpoint_id"]}}
