@@ -9,13 +9,10 @@ import httpx
 import pytest
 from conftest import ROOT, free_port, serving
 from databases import left_running
+from snippets import snippets
 
 ADDRESS = "http://127.0.0.1:8000"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-
-
-def snippets(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 def python(code: str, cwd: Path) -> str:
