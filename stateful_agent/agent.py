@@ -230,6 +230,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                     for event in events.ask(waiting):
                         yield event
         except Exception as error:
+            note_checkpoint(saver.last_checkpoint_id)
             failure = typed(error, is_stored=saver.last_checkpoint_id is not None)
             if failure is error:
                 raise

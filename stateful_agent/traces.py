@@ -56,7 +56,7 @@ def note_ids(thread_id: str, response_id: str, user: User) -> None:
 
 
 def note_checkpoint(checkpoint_id: str | None) -> None:
-    """Note where the turn has led."""
+    """Note where the turn has led, also if it has failed there."""
     if is_traced() and checkpoint_id:
         mlflow.update_current_trace(tags={"checkpoint_id": checkpoint_id})
 

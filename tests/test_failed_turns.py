@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import mlflow
 import openai
 import pytest
 from conftest import say, text_of
@@ -95,6 +96,16 @@ class TestFailedQuestions:
             say(agent, "busy", thread_id="t")
         model.failure.clear()
         assert text_of(say(agent, "and?", thread_id="t")) == "busy / and?"
+
+    @pytest.mark.usefixtures("traced")
+    def test_its_trace_names_the_checkpoint_to_go_on_from(self, agent: Any) -> None:
+        with pytest.raises(AgentError):
+            say(agent, "busy", thread_id="t")
+        mlflow.flush_trace_async_logging()
+        trace = mlflow.get_trace(mlflow.get_last_active_trace_id())
+        assert trace
+        assert trace.info.status == "ERROR"
+        assert trace.info.tags["checkpoint_id"] == agent.get_checkpoint_state("t")["checkpoint_id"]
 
     def test_answered_it_is_asked_again(self, agent: Any) -> None:
         say(agent, "hello", thread_id="t")
