@@ -194,7 +194,7 @@ class Cancelled(AgentError):
 
 
 class TurnLost(AgentError):
-    """The server that ran this turn died: go on with the thread, without input to resume what was pending."""
+    """The server that ran this turn died. Retrieve it: with a checkpoint_id, resume it there; without, ask again."""
 
     code = "turn_lost"
 

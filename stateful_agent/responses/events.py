@@ -19,11 +19,9 @@ from stateful_agent.responses.interrupts import approval_items, words
 from stateful_agent.responses.items import Content, as_unicode, content_of, item_type, items_of, visible_text
 from stateful_agent.responses.message_stream import Call, MessageStream, calls_in, incomplete_reason, run_of
 from stateful_agent.responses.output import Output
+from stateful_agent.responses.response import outputs_in
 from stateful_agent.responses.types import CustomOutputs, Event, Interrupt, Item, Response, ToolItems, When
 from stateful_agent.responses.usage import to_usage
-
-MOST_METADATA = 16
-"""Entries of a response's metadata, in OpenAI's API."""
 
 
 @dataclass
@@ -92,7 +90,7 @@ class ResponseEvents:
 
     def begin(self, custom_outputs: CustomOutputs, messages: Sequence[BaseMessage] = ()) -> None:
         """What is known before the first event, and the messages whose calls the turn may go on with."""
-        response = self._response | self._outputs(custom_outputs)
+        response = self._response | outputs_in(self._metadata, custom_outputs)
         fields = {"response": response, "custom_outputs": custom_outputs}
         self._output.opening = [{"type": f"response.{kind}"} | fields for kind in ("created", "in_progress")]
         last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
@@ -183,7 +181,9 @@ class ResponseEvents:
         self._add_to_last_text(custom_outputs)
         events = self._output.stored()
         status, reason = ("incomplete", self._incomplete_reason) if self._incomplete_reason else ("completed", None)
-        self._response |= {"status": status, "output": self._final_output()} | self._outputs(custom_outputs)
+        self._response |= {"status": status, "output": self._final_output()} | outputs_in(
+            self._metadata, custom_outputs
+        )
         self._response["incomplete_details"] = reason and {"reason": reason}
         self._response["completed_at"] = None if reason else completed_at
         if self._usage and self._usage_complete:
@@ -301,12 +301,6 @@ class ResponseEvents:
         self._output.add_mcp_call(call.item_id, self._response["model"], call.name, call.finished()[0], result)
 
     # -- What goes with the events ---------------------------------------------------------------------------------
-
-    def _outputs(self, custom_outputs: CustomOutputs) -> dict[str, Any]:
-        """`custom_outputs`, and what of them is text beside the caller's own metadata, as far as there is room."""
-        ids = {name: value for name, value in custom_outputs.items() if isinstance(value, str)}
-        mirrored = list((self._metadata | ids).items())[:MOST_METADATA]
-        return {"custom_outputs": custom_outputs, "metadata": dict(mirrored)}
 
     def _final_output(self) -> list[Item]:
         """The items of the response: what was emitted, but messages as the thread holds them, if it does."""

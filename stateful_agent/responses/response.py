@@ -7,7 +7,10 @@ from typing import Any
 
 from stateful_agent.responses.request import ResponsesRequest
 from stateful_agent.responses.text_options import PLAIN
-from stateful_agent.responses.types import MODEL, Response
+from stateful_agent.responses.types import MODEL, CustomOutputs, Response
+
+MOST_METADATA = 16
+"""Entries of a response's metadata."""
 
 
 def response_to(request: ResponsesRequest, response_id: str, created_at: int) -> Response:
@@ -77,3 +80,9 @@ def empty_response(response_id: str, created_at: int) -> dict[str, Any]:
         "safety_identifier": None,
         "prompt_cache_key": None,
     }
+
+
+def outputs_in(metadata: dict[str, str], custom_outputs: CustomOutputs) -> Response:
+    """The entries of a response that hold these: text among them is in its `metadata` too, as far as there is room."""
+    texts = {name: value for name, value in custom_outputs.items() if isinstance(value, str)}
+    return {"custom_outputs": custom_outputs, "metadata": dict(list((metadata | texts).items())[:MOST_METADATA])}

@@ -67,6 +67,9 @@ class StoredRun:
     events: list[Event]
     """Those that were asked for, in order."""
 
+    checkpoint_id: str | None
+    """The last checkpoint that is stored of it, if it has ended without an answer, and anything is."""
+
 
 class EventLog:
     """The runs of an agent: those in this process, by the ids of their responses, and all that are stored."""
@@ -117,7 +120,8 @@ class EventLog:
         batches = [json.loads(cipher.decrypt(row["type"], row["events"])[1]) for row in rows if row["events"]]
         events = [_of_response(event, response_id) for batch in batches for event in batch]
         newer = [event for event in events if event["sequence_number"] > after]
-        return StoredRun(told_id(user, row["thread_id"]), row["began_at"], row["status"], row["waits"], newer)
+        thread_id = told_id(user, row["thread_id"])
+        return StoredRun(thread_id, row["began_at"], row["status"], row["waits"], newer, row["checkpoint_id"])
 
     async def request_cancellation(self, response_id: str, user: User) -> None:
         """Let the process in which a run is end it, soon."""

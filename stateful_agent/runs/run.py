@@ -17,6 +17,7 @@ from stateful_agent.errors import (
 )
 from stateful_agent.failures import typed
 from stateful_agent.responses.events import error_event
+from stateful_agent.responses.response import outputs_in
 from stateful_agent.responses.types import Event, Response
 
 ENDS = ("response.completed", "response.incomplete")
@@ -166,10 +167,14 @@ class Run:
         news.set()
 
 
-def response_from(begun: Response, thread_id: str, status: str, events: list[Event]) -> Response:
-    """The response that these are the events of, so far; `begun` is what it began as, if there is no event yet."""
-    thread = {"thread_id": thread_id}
-    response = begun | {"status": status, "custom_outputs": thread, "metadata": begun["metadata"] | thread}
+def response_from(
+    begun: Response, thread_id: str, status: str, events: list[Event], checkpoint_id: str | None = None
+) -> Response:
+    """The response that these are the events of, so far; `begun` is what it began as, if there is no event yet.
+
+    One that has ended without an answer tells the last checkpoint that is stored of it.
+    """
+    response = begun | {"status": status} | outputs_in(begun["metadata"], {"thread_id": thread_id})
     output = []
     for event in events:
         response |= event.get("response", {})
@@ -178,6 +183,8 @@ def response_from(begun: Response, thread_id: str, status: str, events: list[Eve
         elif event["type"] == "error":
             response |= {"status": "failed", "error": {"code": event["code"], "message": event["message"]}}
     response["output"] = response.get("output") or output
+    if checkpoint_id:
+        response |= outputs_in(response["metadata"], response["custom_outputs"] | {"checkpoint_id": checkpoint_id})
     if status == "cancelled":
         response |= {"status": "cancelled", "error": None}
     return response

@@ -177,7 +177,7 @@ class Runs:
         if status in LOST:
             events = [*events, error_event(LOST[status](), len(events))]
         begun = empty_response(response_id, int(stored.began_at.timestamp()))
-        return response_from(begun, stored.thread_id, status, events)
+        return response_from(begun, stored.thread_id, status, events, stored.checkpoint_id)
 
     async def follow(self, response_id: str, user: User | None, after: int = -1) -> AsyncIterator[list[Event]]:
         """Its events after the one of that sequence number, to the last one, whichever process it runs in.

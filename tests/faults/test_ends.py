@@ -150,6 +150,11 @@ class TestPaused:
         for _ in range(30):
             assert {look(far, response_id), look(near, response_id)} == {told}
             time.sleep(0.1)
+        lost = answered(httpx.get(f"{near.url}/responses/{response_id}", timeout=20))["custom_outputs"]
+        assert lost == {
+            "thread_id": "paused",
+            "checkpoint_id": near.travel("get_checkpoint_state", "paused")["checkpoint_id"],
+        }
         assert near.say("paused", "second") == ["human: slowly first", "human: second"]
 
     def test_one_that_nobody_has_missed_goes_on(self, far: Server, near: Server) -> None:

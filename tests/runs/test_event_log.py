@@ -86,6 +86,10 @@ def ended(url: str, response_id: str) -> Any:
     return client(url).responses.retrieve(response_id)
 
 
+def head(url: str, thread_id: str = "t") -> str:
+    return str(http.get(f"{url}/threads/{thread_id}/state").json()["checkpoint_id"])
+
+
 def received(url: str, thread_id: str = "t") -> list[str]:
     messages = http.get(f"{url}/threads/{thread_id}/state").json()["messages"]
     return [message["content"][0]["text"] for message in messages]
@@ -212,6 +216,7 @@ class TestResuming:
             list(stream)
         response = ended(there, response_id)
         assert (response.status, response.error.code) == ("failed", "model_timed_out")
+        assert response.custom_outputs["checkpoint_id"] == response.metadata["checkpoint_id"] == head(there)
         with pytest.raises(openai.APIError, match="too slow"):
             list(client(there).responses.retrieve(response_id, stream=True))
 
@@ -224,8 +229,10 @@ class TestResuming:
 class TestCancelling:
     def test_from_another_server(self, talking: str, there: str) -> None:
         begun = ask(talking, background=True)
+        eventually(lambda: http.get(f"{there}/threads/t/state").status_code == 200)
         assert client(there).responses.cancel(begun.id).status == "cancelled"
-        assert client(there).responses.retrieve(begun.id).status == "cancelled"
+        cancelled = ended(there, begun.id)
+        assert (cancelled.status, cancelled.custom_outputs["checkpoint_id"]) == ("cancelled", head(there))
         assert ask(there, text="go on").output_text == "a b c d e f g h "
         assert received(there) == ["hi", "go on", "a b c d e f g h "]
 
@@ -319,11 +326,22 @@ class TestKeeping:
         with psycopg.connect(database) as connection:
             connection.execute("DELETE FROM agent_events WHERE first > 0")
             connection.execute("UPDATE agent_turns SET status = NULL, alive_until = now() - interval '1 second'")
-        response = client(there).responses.retrieve(answer.id)
-        assert response.error
+        response = ended(there, answer.id)
         assert (response.status, response.error.code) == ("failed", "turn_lost")
+        assert response.custom_outputs["checkpoint_id"] == answer.custom_outputs["checkpoint_id"]
         with pytest.raises(openai.APIError, match="died"):
             list(client(there).responses.retrieve(answer.id, stream=True))
+
+    def test_one_of_which_nothing_was_stored_names_no_checkpoint(self, here: str, there: str, database: str) -> None:
+        ask(here)
+        answer = ask(here)
+        answers_are_delivered(database)
+        with psycopg.connect(database) as connection:
+            connection.execute("DELETE FROM agent_events")
+            connection.execute("DELETE FROM checkpoints WHERE metadata ->> 'response_id' = %s", [answer.id])
+            connection.execute("UPDATE agent_turns SET status = NULL, alive_until = now() - interval '1 second'")
+        response = ended(there, answer.id)
+        assert (response.error.code, response.custom_outputs) == ("turn_lost", {"thread_id": "t"})
 
     def test_one_whose_server_was_stopped_has_failed(self, make_agent: Make, there: str) -> None:
         with served(make_agent(build_graph(Scripted(*WORDS, Event().is_set), []))) as url:

@@ -64,9 +64,13 @@ RETURNING response_id
 
 -- name: read_run
 -- A run of a user's, or the one that answers the same request, with a row for each batch of its events after a sequence
--- number.
+-- number; of one that ended without an answer also the last checkpoint that it has stored.
 SELECT run.response_id, run.thread_id, run.began_at, run.status, run.alive_until < clock_timestamp() AS is_silent,
-    EXISTS (SELECT FROM agent_waiting WHERE holder = run.holder) AS waits, event.type, event.events
+    EXISTS (SELECT FROM agent_waiting WHERE holder = run.holder) AS waits, event.type, event.events,
+    CASE WHEN run.status <> 'completed' THEN (
+        SELECT max(checkpoint_id) FROM checkpoints
+        WHERE metadata ? 'response_id' AND metadata ->> 'response_id' = run.response_id AND checkpoint_ns = ''
+    ) END AS checkpoint_id
 FROM agent_turns AS asked
     JOIN agent_turns AS run ON run.response_id = coalesce(asked.same_as, asked.response_id)
     LEFT JOIN agent_events AS event ON event.response_id = run.response_id AND event.last > %(after)s
