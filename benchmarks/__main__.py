@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import peers, served, turns, wire
+from benchmarks import filled, peers, served, turns, wire
 from benchmarks.bench import Bench
 from benchmarks.instant import ANSWER, QUESTION, TOKENS
 from benchmarks.report import Row, machine, write
@@ -16,6 +16,7 @@ from benchmarks.report import Row, machine, write
 MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "early": turns.early,
     "lengths": turns.lengths,
+    "filled": filled.filled,
     "counts": wire.counts,
     "delay": wire.delay,
     "streams": served.streams,
