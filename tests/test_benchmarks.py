@@ -114,11 +114,11 @@ def test_a_table_for_people_and_for_programs(tmp_path: Path) -> None:
 
 
 def test_a_quick_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "counts", "--into", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "counts", "filled", "--into", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     results = json.loads((tmp_path / "results.json").read_text())
     assert "quick run" in results["notes"][0]
-    assert len(results["rows"]) == 2
+    assert len(results["rows"]) == 6
     counted = results["rows"][0]["figures"]
     assert counted["notebook_statements"] == 11  # a known exchange
     assert counted["notebook_round_trips"] in (7, 8)  # whether two statements go together is a matter of moments
