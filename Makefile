@@ -36,7 +36,7 @@ clients: .venv/dev .local/clients/ready  ## Run other people's clients against t
 page: .venv/dev  ## Look at the page for time travel in a real browser: Debian's Chromium, which root installs if need be
 	$(BIN)/pytest tests/page
 
-bench: .venv/ready  ## Measure what everything costs, beside other designs, into benchmarks/results.md (10 minutes)
+bench: .venv/ready  ## Measure what everything costs, beside other designs, into benchmarks/results.md (15 minutes)
 	$(BIN)/python -m benchmarks --into benchmarks
 
 format: .venv/dev  ## Format the code
