@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -15,11 +16,12 @@ class HttpApi:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # the client has hung up
+                    super().handle()
+
             def do_POST(self) -> None:
-                try:
-                    api.answer(self, self.rfile.read(int(self.headers["content-length"])))
-                except (BrokenPipeError, ConnectionResetError):  # the client has hung up
-                    self.close_connection = True
+                api.answer(self, self.rfile.read(int(self.headers["content-length"])))
 
             def log_message(self, *args: Any) -> None:
                 pass
