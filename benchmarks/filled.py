@@ -33,28 +33,11 @@ COLUMNS = "SELECT column_name FROM information_schema.columns WHERE table_name =
 
 Task: TypeAlias = Callable[[Here, str], Awaitable[Any]]
 
-
-async def _turn(here: Here, thread_id: str) -> None:
-    await here.turn(thread_id)
-
-
-async def _history(here: Here, thread_id: str) -> None:
-    await here.agent.aget_checkpoint_history(thread_id, 20)
-
-
-async def _state(here: Here, thread_id: str) -> None:
-    await here.agent.aget_checkpoint_state(thread_id)
-
-
-async def _threads(here: Here, thread_id: str) -> None:
-    await here.agent.alist_threads(20)
-
-
 TASKS: dict[str, Task] = {
-    "a turn": _turn,
-    "a page of history": _history,
-    "a state": _state,
-    "a page of threads": _threads,
+    "a turn": Here.turn,
+    "a page of history": lambda here, thread_id: here.agent.aget_checkpoint_history(thread_id, 20),
+    "a state": lambda here, thread_id: here.agent.aget_checkpoint_state(thread_id),
+    "a page of threads": lambda here, _: here.agent.alist_threads(20),
 }
 
 

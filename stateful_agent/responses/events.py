@@ -181,9 +181,8 @@ class ResponseEvents:
         self._add_to_last_text(custom_outputs)
         events = self._output.stored()
         status, reason = ("incomplete", self._incomplete_reason) if self._incomplete_reason else ("completed", None)
-        self._response |= {"status": status, "output": self._final_output()} | outputs_in(
-            self._metadata, custom_outputs
-        )
+        self._response |= {"status": status, "output": self._final_output()}
+        self._response |= outputs_in(self._metadata, custom_outputs)
         self._response["incomplete_details"] = reason and {"reason": reason}
         self._response["completed_at"] = None if reason else completed_at
         if self._usage and self._usage_complete:

@@ -1,4 +1,4 @@
-"""The response object as it begins: what was asked, with the defaults that the standard gives. Pure.
+"""The response object: what was asked, with the defaults that the standard gives, and where the turn has led. Pure.
 
 https://www.openresponses.org/specification and https://platform.openai.com/docs/api-reference/responses/object.
 """
