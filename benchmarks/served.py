@@ -156,7 +156,7 @@ def memory(bench: Bench) -> Iterator[Row]:
         f"{held[0]:.0f} MiB at first, {warm[0]:.0f} after {turns - step * (len(warm) - 1):,} turns, "
         f"{held[-1]:.0f} after {turns:,}: {slope:+.1f} MiB for each {step:,}"
         + ("" if enough else f"; stopped there, after {took:.0f} s"),
-        f"{words}; resident memory of all its processes; flat: less than 5 % more at the end; tracing on",
+        f"{words}; of all its processes, what they share once; flat: less than 5 % more at the end; tracing on",
         "flat",
         enough and held[-1] < 1.05 * warm[0],
         {"slope": slope, "turns": turns} | {f"after_{n * step}": each for n, each in enumerate(held)},

@@ -1,6 +1,7 @@
 """The processes of a server: one that supervises, and workers that serve the agent."""
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from stateful_agent.server.connections import BoundedConnection
+from stateful_agent.server.fork_server import start_fork_server
 from stateful_agent.server.signals import ended_at_once, interrupts_delayed, stop_at_hangup
 from stateful_agent.server.target import CannotServe, locate, other_code
 from stateful_agent.server.trace_writer import TraceWriter, WriterAddress
@@ -95,8 +97,9 @@ def _run(target: Path, host: str, port: int, workers: int, shutdown_seconds: int
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; uvicorn raises it again, at the end
     stop_at_hangup()
     on_hangup = signal.getsignal(signal.SIGHUP)
+    processes = start_fork_server() if workers > 1 else multiprocessing.get_context("spawn")
     if traces_at:
-        writer = TraceWriter(traces_at)
+        writer = TraceWriter(traces_at, processes)
         at_the_end.callback(writer.close)
         writer.start()
     if workers > 1:

@@ -1,14 +1,18 @@
 """Which signals end a serving process, and how: Ctrl-C, SIGTERM, a closed terminal, a parent that was killed."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
+
+PR_SET_PDEATHSIG = 1
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
@@ -54,14 +58,24 @@ def stop_at_hangup() -> None:
 
 
 def stop_with_parent() -> None:
-    """Ends a worker whose main process was killed: it would keep the port, and nothing would supervise it."""
+    """Ends a worker whose main process was killed: it would keep the port, and nothing would supervise it.
+
+    The process that it was forked from ends it too: through that one the main process learns what becomes of it.
+    """
     if parent := multiprocessing.parent_process():
+        signal_at_end_of_parent(signal.SIGTERM)
 
         def watch() -> None:
             parent.join()
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+def signal_at_end_of_parent(number: signal.Signals) -> None:
+    """Have the kernel, if it is Linux, send this process a signal when the one ends that has started it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 class Stopping:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, Listener
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from stateful_agent.server.fork_server import Context
 from stateful_agent.server.signals import INTERRUPTS, interrupts_delayed, stop_with_parent
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ class WriterAddress:
 class TraceWriter:
     """Keeps the process running, from the one that supervises the server."""
 
-    def __init__(self, address: WriterAddress) -> None:
-        self._address = address
+    def __init__(self, address: WriterAddress, processes: Context) -> None:
+        self._address, self._processes = address, processes
         self._process: BaseProcess | None = None
         self._is_closing = threading.Event()
 
@@ -67,7 +68,7 @@ class TraceWriter:
             self._process.kill()
 
     def _start(self) -> BaseProcess:
-        process = multiprocessing.get_context("spawn").Process(target=write_traces, args=(self._address,), daemon=True)
+        process = self._processes.Process(target=write_traces, args=(self._address,), daemon=True)
         with interrupts_delayed():
             process.start()
             self._process = process

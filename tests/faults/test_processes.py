@@ -22,6 +22,11 @@ def left_running(folder: Path) -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])]
 
 
+def forked_of(server: psutil.Process) -> list[psutil.Process]:
+    """The processes that are forked from one that has imported what they need: the store of traces, and the workers."""
+    return [forked for child in server.children() for forked in child.children()]
+
+
 def test_what_it_prints_works_when_pasted(logged_model: str, tmp_path: Path) -> None:
     port = free_port()
     with serving(logged_model, ROOT, port, AGENT_DATA_DIR=str(tmp_path)):
@@ -63,7 +68,7 @@ def test_a_conversation_survives_kill_9(logged_model: str, tmp_path: Path) -> No
     with serving(logged_model, tmp_path, port) as process:
         client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
         server = psutil.Process(process.pid)
-        for each in [server, *server.children()]:
+        for each in [server, *server.children(recursive=True)]:
             each.kill()
     with serving(logged_model, tmp_path, port) as process:
         answer = client.responses.create(model="m", input="Where am I going?", extra_body=thread)
@@ -105,8 +110,8 @@ def test_a_server_ends_though_what_it_loads_swallows_interrupts(
 def test_ctrl_c_ends_workers_that_only_begin(logged_model: str, tmp_path: Path) -> None:
     process = start_server(logged_model, tmp_path, free_port(), "--workers", "2")
     server = psutil.Process(process.pid)
-    eventually(lambda: len(server.children()) == 4)  # one keeps count of what the others share, one stores traces
-    for each in [server, *server.children()]:
+    eventually(lambda: len(forked_of(server)) == 3)  # one stores traces
+    for each in [server, *server.children(recursive=True)]:
         each.send_signal(signal.SIGINT)
     process.wait(20)
     assert (tmp_path / "server.log").read_text().splitlines()[1:] == ["Stopped."]
@@ -114,9 +119,9 @@ def test_ctrl_c_ends_workers_that_only_begin(logged_model: str, tmp_path: Path) 
 
 def test_workers_end_when_their_main_process_was_killed(logged_model: str, tmp_path: Path) -> None:
     with serving(logged_model, tmp_path, free_port(), "--workers", "2") as process:
-        workers = psutil.Process(process.pid).children()
+        others = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        assert psutil.wait_procs(workers, 20)[1] == []
+        assert psutil.wait_procs(others, 20)[1] == []
     assert left_running(tmp_path) == []
 
 
@@ -145,7 +150,7 @@ def test_workers_serve_the_same_threads(logged_model: str, tmp_path: Path) -> No
     thread: Any = {"custom_inputs": {"thread_id": "t"}}
     with serving(logged_model, tmp_path, port, "--workers", "2") as process:
         client.responses.create(model="m", input="I'm headed to SF!", extra_body=thread)
-        *_, victim = psutil.Process(process.pid).children()
+        *_, victim = forked_of(psutil.Process(process.pid))
         victim.suspend()
         time.sleep(1)  # it is asked whether it lives
         victim.kill()
@@ -172,7 +177,7 @@ def test_a_server_that_stops_says_so_to_every_caller(workers: str, logged_model:
         stream.until("response.created")
         server = psutil.Process(process.pid)
         for _ in range(2):  # Ctrl-C, and once more, as nothing seems to happen
-            for each in [server, *server.children()]:
+            for each in [server, *server.children(recursive=True)]:
                 each.send_signal(signal.SIGINT)
             time.sleep(0.5)
         assert stream.until("error")["code"] == "shutting_down"

@@ -111,7 +111,7 @@ def count(folder: Path) -> int:
 
 def writer_of(server: psutil.Process) -> psutil.Process:
     """Of its processes, the one that gets what the others leave of the processor."""
-    return next(child for child in server.children() if child.nice() == NICENESS)
+    return next(child for child in server.children(recursive=True) if child.nice() == NICENESS)
 
 
 def turn(client: httpx.Client, thread_id: str) -> Any:
@@ -143,7 +143,7 @@ def start_and_be_interrupted(process):
     os.kill(os.getpid(), signal.SIGINT)
 
 SpawnProcess.start = start_and_be_interrupted
-writer = TraceWriter(WriterAddress(sys.argv[1], b"key"))
+writer = TraceWriter(WriterAddress(sys.argv[1], b"key"), multiprocessing.get_context("spawn"))
 try:
     writer.start()
 except KeyboardInterrupt:
