@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 class HttpApi:
-    """Listens on a port of this machine while it is entered, and answers what is posted."""
+    """Listens on a port of this machine while it is entered, and answers what it is asked and sent."""
 
     def __init__(self) -> None:
         api = self
@@ -21,7 +21,9 @@ class HttpApi:
                     super().handle()
 
             def do_POST(self) -> None:
-                api.answer(self, self.rfile.read(int(self.headers["content-length"])))
+                api.answer(self, self.rfile.read(int(self.headers.get("content-length", 0))))
+
+            do_GET = do_PUT = do_POST
 
             def log_message(self, *args: Any) -> None:
                 pass

@@ -1,7 +1,11 @@
 """What belongs to MLflow's private parts, as of 3.17: its traces, taken from it to be stored elsewhere."""
 
+import json
+import os
 from collections.abc import Callable
 
+import mlflow
+from mlflow.entities import Experiment
 from mlflow.entities.span import Span as MlflowSpan
 from mlflow.entities.span import create_mlflow_span
 from mlflow.entities.trace import Trace
@@ -9,9 +13,19 @@ from mlflow.entities.trace_info import TraceInfo
 from mlflow.entities.trace_location import TraceLocation
 from mlflow.entities.trace_state import TraceState
 from mlflow.tracing import provider as tracer
-from mlflow.tracing.constant import TraceTagKey
+from mlflow.tracing.constant import (
+    MAX_CHARS_IN_TRACE_INFO_METADATA,
+    TRACE_SCHEMA_VERSION,
+    TRACE_SCHEMA_VERSION_KEY,
+    TraceMetadataKey,
+    TraceTagKey,
+)
 from mlflow.tracing.trace_manager import InMemoryTraceManager
-from mlflow.tracing.utils import generate_trace_id_v3
+from mlflow.tracing.utils import (
+    add_size_stats_to_trace_metadata,
+    aggregate_usage_from_spans,
+    generate_trace_id_v3,
+)
 from opentelemetry import trace as opentelemetry
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -36,6 +50,29 @@ def collect_traces(deliver: Callable[[Trace], None]) -> None:
 
     tracer.provider.reset()
     tracer.provider.once.do_once(initialize)
+
+
+def is_destination_set() -> bool:
+    """Whether the graph's code, or `MLFLOW_TRACING_DESTINATION`, says where traces go."""
+    return tracer._MLFLOW_TRACE_USER_DESTINATION.get() is not None
+
+
+def named_experiment() -> Experiment | None:
+    """The experiment that the environment names, if it is there.
+
+    Raises:
+        MlflowException: the store does not answer, or has none with that id.
+    """
+    name, experiment_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if name:
+        return mlflow.get_experiment_by_name(name)
+    return mlflow.get_experiment(experiment_id) if experiment_id else None
+
+
+def trace_into(experiment: Experiment) -> None:
+    """Let MLflow itself trace into an experiment, which it would ask for at every turn."""
+    mlflow.set_experiment(experiment_id=experiment.experiment_id)
+    tracer.provider.get_or_init_tracer(__name__)  # which asks for it once more
 
 
 class TraceCollector(SpanProcessor):
@@ -73,6 +110,17 @@ class TraceCollector(SpanProcessor):
             if trace.info.state is TraceState.IN_PROGRESS:
                 trace.info.state = TraceState.from_otel_status(span.status)
             self._deliver(trace)
+
+
+def tell_of_spans(trace: Trace) -> None:
+    """Add to what is told of a trace what a store that does not look into the spans cannot know, as MLflow does."""
+    told, spans = trace.info.trace_metadata, trace.data.spans
+    told[TRACE_SCHEMA_VERSION_KEY] = str(TRACE_SCHEMA_VERSION)
+    told[TraceMetadataKey.INPUTS] = (trace.info.request_preview or "")[:MAX_CHARS_IN_TRACE_INFO_METADATA]
+    told[TraceMetadataKey.OUTPUTS] = (trace.info.response_preview or "")[:MAX_CHARS_IN_TRACE_INFO_METADATA]
+    if usage := aggregate_usage_from_spans(spans):
+        told[TraceMetadataKey.TOKEN_USAGE] = json.dumps(usage)
+    add_size_stats_to_trace_metadata(trace)
 
 
 def as_opentelemetry(span: MlflowSpan, resource: Resource) -> ReadableSpan:

@@ -127,6 +127,12 @@ class Supervisor(Multiprocess):
         with interrupts_delayed():
             super().init_processes()
 
+    def terminate_all(self) -> None:
+        """End them."""
+        for process in self.processes:
+            with suppress(ProcessLookupError):  # it has ended, and the process that it was forked from has not told yet
+                process.terminate()
+
     def keep_subprocess_alive(self) -> None:
         """Ask each whether it is alive, and replace those that are not. This happens twice a second."""
         # Uvicorn keeps the worker's end of the pipe open here too. A worker that died while it was asked would be

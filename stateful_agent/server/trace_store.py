@@ -3,22 +3,25 @@
 import functools
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlflow
 from mlflow.entities import Span, Trace, TraceInfo
 from mlflow.tracing.client import TracingClient
-from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 
-from stateful_agent.server.mlflow_internals import as_opentelemetry
+from stateful_agent.server.mlflow_internals import as_opentelemetry, tell_of_spans
 
 OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """OpenTelemetry's own variables, which name a collector."""
 
 IN_SPANS = {"mlflow.trace.session", "mlflow.trace.user", "mlflow.trace_schema.version"}
 """What is known of a trace beside its spans, and can be told with them."""
+
+AT_THE_SAME_TIME = 10
+"""Traces that are stored at once where each takes requests of its own."""
 
 
 class Store:
@@ -29,27 +32,41 @@ class Store:
         self._uri, self._client = tracking_uri, TracingClient(tracking_uri)
         self._collector = Collector() if any(os.environ.get(name) for name in OTLP) else None
 
-    def add(self, traces: list[dict[str, Any]]) -> None:
-        """Store traces, given as `Trace.to_dict` writes them.
+    def add(self, traces: list[dict[str, Any]]) -> list[Exception]:
+        """Store traces, given as `Trace.to_dict` writes them. Returns why, for each that could not be stored.
 
         Raises:
-            Exception: MLflow's store does not take them.
+            Exception: MLflow's store takes none of them.
         """
         spans = [span for trace in traces for span in _spans(trace)]
         if self._collector:
             self._collector.add(spans)
         for trace in traces:
             trace["info"]["trace_location"]["mlflow_experiment"]["experiment_id"] = self._experiment_id
+        if self._uri.startswith("databricks"):
+            return self._add_each(traces)
         try:
             self._client.log_spans(self._experiment_id, spans)
         except NotImplementedError:  # a store in files, or a server before MLflow 3.4
-            exporter = MlflowV3SpanExporter(self._uri)
-            for trace in traces:
-                exporter._log_trace(Trace.from_dict(trace), [])
-            return
+            return self._add_each(traces)
         for trace in traces:
             if trace["info"].get("trace_metadata", {}).keys() - IN_SPANS or trace["info"].get("client_request_id"):
                 self._client.start_trace(TraceInfo.from_dict(trace["info"]))
+        return []
+
+    def _add_each(self, traces: list[dict[str, Any]]) -> list[Exception]:
+        """Store traces one by one, some at the same time: the spans of each are a file."""
+
+        def add(trace: Trace) -> Exception | None:
+            try:
+                tell_of_spans(trace)
+                self._client._upload_trace_data(self._client.start_trace(trace.info), trace.data)
+            except Exception as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(AT_THE_SAME_TIME) as threads:
+            return [error for error in threads.map(add, map(Trace.from_dict, traces)) if error]
 
     @functools.cached_property
     def _experiment_id(self) -> str:

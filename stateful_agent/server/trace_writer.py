@@ -139,10 +139,12 @@ def _store(tracking_uri: str, traces: list[bytes]) -> None:
     try:
         from stateful_agent.server.trace_store import store_of  # imports most of MLflow, once there are traces
 
-        store_of(tracking_uri).add([pickle.loads(trace) for trace in traces])
+        errors = store_of(tracking_uri).add([pickle.loads(trace) for trace in traces])
     except Exception as error:
-        logger.warning("%d traces cannot be stored: %s", len(traces), error)
-        _count_dropped(len(traces))
+        errors = [error] * len(traces)
+    if errors:
+        logger.warning("%d traces cannot be stored: %s", len(errors), errors[0])
+        _count_dropped(len(errors))
 
 
 def _count_dropped(traces: int) -> None:

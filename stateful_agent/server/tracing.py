@@ -5,16 +5,22 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Client, Connection
+from typing import Any
 
 import mlflow
 from mlflow.entities.trace import Trace
 from mlflow.environment_variables import MLFLOW_TRACE_SAMPLING_RATIO
 
 from stateful_agent.metrics import TRACES_DROPPED
-from stateful_agent.server.mlflow_internals import collect_traces
+from stateful_agent.server.mlflow_internals import (
+    collect_traces,
+    is_destination_set,
+    named_experiment,
+    trace_into,
+)
 from stateful_agent.server.trace_writer import WriterAddress
 
 logger = logging.getLogger(__name__)
@@ -28,20 +34,30 @@ BATCH_SECONDS = 0.2
 END_SECONDS = 2.0
 """For the last ones, when the server stops."""
 
+ASKING_SECONDS = 20.0
+"""To ask a workspace, when the server starts, where the traces of its experiment go."""
+
+FLUSHING_SECONDS = 5.0
+"""For a workspace to take the last ones, where MLflow stores them, when the server stops."""
+
 
 @contextmanager
 def traced(writer: WriterAddress | None) -> Iterator[None]:
     """Let turns be traced, and their traces be stored by another process, if there is such a `writer`.
 
-    In a Databricks workspace it is MLflow that stores them, on a thread of this process: they go elsewhere than spans.
+    What goes into tables of Unity Catalog is stored by MLflow, on threads of this process.
     """
     # The images in what is asked stay where they are: MLflow would look for them in every value of every trace.
     os.environ.setdefault("MLFLOW_TRACE_EXTRACT_ATTACHMENTS", "false")
     uri = mlflow.get_tracking_uri()
     if MLFLOW_TRACE_SAMPLING_RATIO.get() == 0:
         mlflow.tracing.disable()  # or MLflow would begin a span of each turn, to drop it
-    if writer is None or uri.startswith("databricks"):
+    if writer is None:
         yield
+        return
+    if uri.startswith("databricks") and _are_stored_by_mlflow():
+        yield
+        _done_within(FLUSHING_SECONDS, mlflow.flush_trace_async_logging)
         return
     handover = Handover(writer, uri)
     collect_traces(handover.put)
@@ -49,6 +65,33 @@ def traced(writer: WriterAddress | None) -> Iterator[None]:
         yield
     finally:
         handover.close()
+
+
+def _are_stored_by_mlflow() -> bool:
+    """Whether a workspace's traces go where only MLflow sends them: where the graph says, or into Unity Catalog."""
+    if is_destination_set():
+        return True
+    experiment = _done_within(ASKING_SECONDS, named_experiment)
+    if experiment is None or experiment.trace_location is None:
+        return False
+    trace_into(experiment)
+    return True
+
+
+def _done_within(seconds: float, ask: Callable[[], Any]) -> Any:
+    """What a function returns; `None` if it fails, which is logged, or takes longer."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(ask())
+        except Exception as error:
+            logger.warning("The workspace that stores the traces: %s", error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None
 
 
 class Handover:

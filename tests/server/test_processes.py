@@ -1,13 +1,18 @@
 """What `serve` is given is what answers: in every process, from any folder, with its own code."""
 
+import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 from conftest import ROOT, free_port, serving, start_server, text_of
+from uvicorn.supervisors.multiprocess import Process
 
-from stateful_agent.server.processes import serve
+from stateful_agent.server.processes import Supervisor, serve
 
 FILES = {
     "my_agent.py": """
@@ -101,3 +106,24 @@ def test_what_is_out_of_range(option: str, value: int) -> None:
 def test_what_is_not_there_is_named_in_one_line() -> None:
     with pytest.raises(SystemExit, match=r"There is no file nowhere\.py"):
         serve("nowhere.py")
+
+
+def test_a_worker_that_has_ended_keeps_none_from_being_ended() -> None:
+    """At Ctrl-C, which all processes get, one may have ended before it is told to."""
+    started = subprocess.Popen(["sleep", "60"])
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    supervisor = Supervisor.__new__(Supervisor)
+    supervisor.processes = [cast(Process, Worker(ended.pid)), cast(Process, Worker(started.pid))]
+    supervisor.terminate_all()
+    assert started.wait(10) == -signal.SIGTERM
+
+
+class Worker:
+    """A process as uvicorn ends it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def terminate(self) -> None:
+        os.kill(self._pid, signal.SIGTERM)
