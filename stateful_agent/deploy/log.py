@@ -31,20 +31,20 @@ def log(agent_file: Path, requirements: Path | None = None) -> str:
         pydantic.ValidationError: a setting is wrong.
         mlflow.MlflowException: MLflow's store does not take it.
     """
-    import mlflow  # seconds, which `--help` should not take
-
     agent_file = agent_file.resolve()
     settings = Settings()
-    lines, notes = requirements_of(agent_file, requirements, settings)
-    for note in notes:
-        print(note, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         code, constraints = Path(folder).resolve() / "code", Path(folder) / "constraints.txt"
         code.mkdir()
         copy_code(agent_file, code)
+        lines, notes = requirements_of(agent_file, requirements, settings)
+        for note in notes:
+            print(note, flush=True)
         if constrained := constraints_of(lines):
             constraints.write_text("\n".join(constrained))
             lines.append(f"-c {constraints}")
+        import mlflow  # seconds, which neither `--help` nor a mistake should take
+
         with _imported_from(code), _no_model_asked():
             try:
                 info = mlflow.pyfunc.log_model(

@@ -1,11 +1,9 @@
-"""A response can be had again while it is made and for a while after, from any server on the database."""
+"""What responses have emitted is kept for a while: safe, whole, and no longer than it should be."""
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -13,6 +11,7 @@ import httpx
 import openai
 import psycopg
 import pytest
+from asking import WORDS, ask, client, ended, received
 from conftest import eventually, http
 from databases import dump, value
 from listening_servers import answers_are_delivered, event_log_is_complete, served
@@ -30,231 +29,9 @@ from stateful_agent.runs.runs import Runs
 
 Make = Callable[..., Any]
 
-WORDS = [*"abcdefgh"]
-
 
 def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
-
-
-@pytest.fixture
-def start(make_agent: Make) -> Iterator[Callable[..., str]]:
-    """Starts servers on the test's database: of a model that says eight words, or of another."""
-    with ExitStack() as running:
-
-        def start(model: Scripted | None = None, **settings: Any) -> str:
-            graph = build_graph(model or Scripted(*WORDS), [])
-            return running.enter_context(served(make_agent(graph, **settings)))
-
-        yield start
-
-
-@pytest.fixture
-def here(start: Callable[..., str]) -> str:
-    return start()
-
-
-@pytest.fixture
-def there(start: Callable[..., str]) -> str:
-    return start()
-
-
-@pytest.fixture
-def go_on() -> Event:
-    return Event()
-
-
-@pytest.fixture
-def talking(start: Callable[..., str], go_on: Event) -> str:
-    """A server whose model says its words, but has not finished until `go_on` is set."""
-    return start(Scripted(*WORDS, go_on.is_set))
-
-
-@cache
-def client(url: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-
-
-def ask(url: str, thread_id: str = "t", text: str = "hi", **more: Any) -> Any:
-    ref = {"custom_inputs": {"thread_id": thread_id}}
-    return client(url).responses.create(model="m", input=text, extra_body=ref, **more)
-
-
-def ended(url: str, response_id: str) -> Any:
-    """The response, once it has ended."""
-    eventually(lambda: client(url).responses.retrieve(response_id).status not in ("queued", "in_progress"))
-    return client(url).responses.retrieve(response_id)
-
-
-def head(url: str, thread_id: str = "t") -> str:
-    return str(http.get(f"{url}/threads/{thread_id}/state").json()["checkpoint_id"])
-
-
-def received(url: str, thread_id: str = "t") -> list[str]:
-    messages = http.get(f"{url}/threads/{thread_id}/state").json()["messages"]
-    return [message["content"][0]["text"] for message in messages]
-
-
-class TestBackground:
-    def test_the_id_comes_at_once_and_the_answer_later(self, talking: str, there: str, go_on: Event) -> None:
-        begun = ask(talking, background=True)
-        assert begun.status in ("queued", "in_progress")
-        assert begun.output == []
-        assert begun.custom_outputs == begun.metadata == {"thread_id": "t"}
-        assert begun.tools == []
-        go_on.set()
-        response = ended(there, begun.id)
-        assert (response.id, response.status, response.output_text) == (begun.id, "completed", "a b c d e f g h ")
-        assert response.custom_outputs["checkpoint_id"]
-        assert received(there) == ["hi", "a b c d e f g h "]
-
-    def test_what_it_has_said_so_far(self, talking: str, there: str) -> None:
-        begun = ask(talking, background=True)
-        eventually(lambda: client(there).responses.retrieve(begun.id).status == "in_progress")
-
-    @pytest.mark.parametrize(
-        ("body", "status"),
-        [
-            ({"input": "hi", "custom_inputs": {"thread_id": "t", "checkpoint_id": "unknown"}}, 404),
-            ({"input": [], "custom_inputs": {"thread_id": "t"}}, 400),
-            ({"input": "hi", "custom_inputs": {"thread_id": ""}}, 400),
-            ({"input": "hi", "store": False}, 400),
-            ({"input": "hi", "store": False, "stream": True}, 400),
-            ({"input": [], "custom_inputs": {"operation": "list_threads"}}, 400),
-        ],
-    )
-    def test_what_is_refused_is_refused_at_once(
-        self, here: str, database: str, body: dict[str, Any], status: int
-    ) -> None:
-        ask(here)
-        refused = http.post(f"{here}/responses", json=body | {"background": True})
-        assert refused.status_code == status
-        time.sleep(0.5)
-        with psycopg.connect(database) as connection:
-            assert value(connection, "SELECT count(*) FROM agent_turns") == 1
-
-    def test_background_is_true_or_false(self, here: str) -> None:
-        refused = http.post(f"{here}/responses", json={"input": "hi", "background": "yes"})
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "background")
-
-    def test_on_a_busy_thread_it_waits(self, talking: str, there: str, go_on: Event) -> None:
-        first = ask(talking, background=True)
-        second = ask(there, text="me too", background=True)
-        assert second.status == "queued"
-        go_on.set()
-        assert ended(talking, second.id).status == "completed"
-        assert ended(talking, first.id).status == "completed"
-        assert received(talking)[::2] == ["hi", "me too"]
-
-    def test_one_that_waited_too_long_says_so_when_asked(self, talking: str, start: Callable[..., str]) -> None:
-        ask(talking, background=True)
-        hasty = start(thread_timeout=0.1)
-        response = ended(talking, ask(hasty, text="me too", background=True).id)
-        assert (response.status, response.error.code) == ("failed", "thread_busy")
-
-
-class TestElsewhere:
-    """How a response has ended is final, and every process answers so at once."""
-
-    @pytest.mark.parametrize("stream", [False, True])
-    def test_an_answer(self, here: str, there: str, stream: bool) -> None:
-        for _ in range(10):
-            answer = [*ask(here, stream=True)][-1].response if stream else ask(here)
-            assert client(there).responses.retrieve(answer.id) == answer
-
-    def test_a_cancellation(self, talking: str, there: str) -> None:
-        for _ in range(3):
-            begun = ask(talking, background=True)
-            cancelled = client(talking).responses.cancel(begun.id)
-            assert cancelled.status == "cancelled"
-            assert client(there).responses.retrieve(begun.id) == cancelled
-
-    def test_what_runs_does_not_go_back(self, start: Callable[..., str], there: str) -> None:
-        here = start(Scripted(*WORDS, pause=0.1))
-        begun = ask(here, background=True)
-        seen = [begun.status]
-        while seen[-1] in ("queued", "in_progress"):
-            seen += [client(url).responses.retrieve(begun.id).status for url in (here, there)]
-        order = ["queued", "in_progress", "completed"]
-        assert [order.index(status) for status in seen] == sorted(order.index(status) for status in seen)
-
-
-class TestResuming:
-    def test_a_cut_stream_goes_on_elsewhere_while_it_is_said(self, talking: str, there: str, go_on: Event) -> None:
-        stream = ask(talking, stream=True)
-        events = [next(stream) for _ in range(4)]
-        stream.close()
-        response_id = events[0].response.id
-        assert client(talking).responses.retrieve(response_id).status == "in_progress"
-        rest = client(there).responses.retrieve(response_id, stream=True, starting_after=events[-1].sequence_number)
-        events.append(next(rest))
-        go_on.set()
-        events += rest
-        assert [event.sequence_number for event in events] == list(range(len(events)))
-        assert events[-1].type == "response.completed"
-        assert events[-1].response.output_text == "a b c d e f g h "
-
-    def test_all_events_are_the_same_wherever_and_whenever(self, start: Callable[..., str], there: str) -> None:
-        here = start(Scripted(*WORDS, pause=0.1))  # so that they are stored little by little
-        events = list(ask(here, stream=True))
-        response_id = events[0].response.id
-        for url in (here, there):
-            ended(url, response_id)
-            assert list(client(url).responses.retrieve(response_id, stream=True)) == events
-            assert list(client(url).responses.retrieve(response_id, stream=True, starting_after=len(events) - 1)) == []
-            assert client(url).responses.retrieve(response_id) == events[-1].response
-
-    def test_an_answer_that_was_no_stream(self, here: str, there: str) -> None:
-        answer = ask(here)
-        assert ended(there, answer.id).output_text == answer.output_text
-
-    def test_a_failure(self, start: Callable[..., str], there: str) -> None:
-        failing = start(Scripted("a", failure=TimeoutError("too slow")))
-        stream = ask(failing, stream=True)
-        response_id = next(stream).response.id
-        with pytest.raises(openai.APIError, match="too slow"):
-            list(stream)
-        response = ended(there, response_id)
-        assert (response.status, response.error.code) == ("failed", "model_timed_out")
-        assert response.custom_outputs["checkpoint_id"] == response.metadata["checkpoint_id"] == head(there)
-        with pytest.raises(openai.APIError, match="too slow"):
-            list(client(there).responses.retrieve(response_id, stream=True))
-
-    @pytest.mark.parametrize("query", ["stream=yes", "starting_after=1", "stream=true&starting_after=-1"])
-    def test_malformed(self, here: str, query: str) -> None:
-        response_id = ask(here).id
-        assert http.get(f"{here}/v1/responses/{response_id}?{query}").status_code == 400
-
-
-class TestCancelling:
-    def test_from_another_server(self, talking: str, there: str) -> None:
-        begun = ask(talking, background=True)
-        eventually(lambda: http.get(f"{there}/threads/t/state").status_code == 200)
-        assert client(there).responses.cancel(begun.id).status == "cancelled"
-        cancelled = ended(there, begun.id)
-        assert (cancelled.status, cancelled.custom_outputs["checkpoint_id"]) == ("cancelled", head(there))
-        assert ask(there, text="go on").output_text == "a b c d e f g h "
-        assert received(there) == ["hi", "go on", "a b c d e f g h "]
-
-    def test_who_listens_is_told(self, talking: str, there: str) -> None:
-        stream = ask(talking, stream=True)
-        response_id = next(stream).response.id
-        client(there).responses.cancel(response_id)
-        with pytest.raises(openai.APIError, match="was cancelled"):
-            list(stream)
-
-    def test_one_that_waits_for_its_thread(self, talking: str, there: str, go_on: Event) -> None:
-        first, second = ask(talking, background=True), ask(talking, text="me too", background=True)
-        assert client(there).responses.cancel(second.id).status == "cancelled"
-        go_on.set()
-        assert ended(there, first.id).status == "completed"
-        assert received(there) == ["hi", "a b c d e f g h "]
-
-    def test_one_that_has_ended_stays_as_it_is(self, here: str, there: str) -> None:
-        answer = ask(here)
-        assert client(here).responses.cancel(answer.id).status == "completed"
-        ended(there, answer.id)
-        assert client(there).responses.cancel(answer.id).output_text == answer.output_text
 
 
 class TestKeeping:
