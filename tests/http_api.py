@@ -8,9 +8,9 @@ from typing import Any, Self
 
 
 class HttpApi:
-    """Listens on a port of this machine while it is entered, and answers what it is asked and sent."""
+    """Listens on a port of this machine while it is entered, and answers what is posted, or asked by these methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, *methods: str) -> None:
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -23,11 +23,11 @@ class HttpApi:
             def do_POST(self) -> None:
                 api.answer(self, self.rfile.read(int(self.headers.get("content-length", 0))))
 
-            do_GET = do_PUT = do_POST
-
             def log_message(self, *args: Any) -> None:
                 pass
 
+        for method in methods:
+            setattr(Handler, f"do_{method}", Handler.do_POST)
         self.stopped = threading.Event()
         """What waits, waits for this as well."""
 

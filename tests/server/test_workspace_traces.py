@@ -40,7 +40,7 @@ class Workspace(HttpApi):
     """What MLflow calls to store traces in a workspace, with an experiment that has these tags."""
 
     def __init__(self, tags: dict[str, str]) -> None:
-        super().__init__()
+        super().__init__("GET", "PUT")
         self._tags = tags
         self.asked = 0
         """How often somebody has asked for the experiment."""
