@@ -6,6 +6,8 @@ import signal
 from contextlib import suppress
 from importlib import import_module
 
+from numpy import random
+
 from stateful_agent.server.fork_server import SAFE_PATH
 from stateful_agent.server.signals import signal_at_end_of_parent
 
@@ -30,7 +32,4 @@ for module in MODULES:
         import_module(module)
 gc.freeze()  # or the first look for garbage would copy all of it for each process
 gc.enable()
-with suppress(ImportError):
-    from numpy import random
-
-    os.register_at_fork(after_in_child=random.seed)  # Python does it for its own random numbers
+os.register_at_fork(after_in_child=random.seed)  # Python does it for its own random numbers
