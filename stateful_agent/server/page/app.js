@@ -64,7 +64,7 @@ function Header({ session, onDelete, onDrawer, drawer }) {
           ${thread && html`<div class="actions">
             <${Button} class="plain" onClick=${() => setTitle(thread.title ?? "")}>Rename<//>
             <${Button} class="plain" onClick=${() => session.copy()}>Copy<//>
-            <${Button} class="plain" why=${session.run ? "A turn is at work" : ""} onClick=${onDelete}>Delete<//>
+            <${Button} class="plain" why=${session.busyWith} onClick=${onDelete}>Delete<//>
               </div>`}`
         : html`<form class="row" onSubmit=${save}><input aria-label="Title" value=${title}
           onInput=${(event) => setTitle(event.target.value)}

@@ -96,7 +96,7 @@ const Subgraph = ({ subgraph: { node, next_nodes, values, messages, subgraphs } 
 function Key({ session, state, name, value, onClose }) {
   const before = JSON.stringify(value, null, 2);
   const [text, setText] = useState(null);
-  let why = session.run ? "A turn is at work" : "";
+  let why = session.busyWith;
   let changed;
   try {
     changed = text === null ? value : JSON.parse(text);

@@ -68,7 +68,7 @@ function Message({ session, turn, message, results, choices }) {
   const [doing, setDoing] = useState(null);
   const isUser = isFrom(message, "user");
   const isText = message.items.every((item) => item.type === "message");
-  const why = session.run ? "A turn is at work" : "";
+  const why = session.busyWith;
   const { node } = session;
   const begins = turn.group.kind === "turn" ? "" : "No checkpoint comes before it";
   const askAgain = (text) => {
@@ -114,7 +114,7 @@ function Message({ session, turn, message, results, choices }) {
 }
 
 function Versions({ session, choice }) {
-  const why = session.run ? "A turn is at work" : "";
+  const why = session.busyWith;
   const { versions, chosen } = choice;
   const go = (index) => () => session.choose(versions[index]);
   return html`
@@ -179,8 +179,7 @@ export function Composer({ session }) {
     field.current.style.height = "auto";
     field.current.style.height = `${Math.min(field.current.scrollHeight, 240)}px`;
   }, [text]);
-  const isLoading = session.isLoading && session.threadId && !session.state;
-  const why = run ? "A turn is at work" : isLoading ? "The thread is loading" : text.trim() ? "" : "There is no text";
+  const why = session.busyWith || (text.trim() ? "" : "There is no text");
   const send = () => {
     if (why) return;
     setText("");

@@ -15,6 +15,7 @@ export class Session {
   constructor(changed) {
     this.changed = changed;
     this.threads = { list: [], isComplete: false, error: null };
+    this.isSaving = false;
     this.reset(null);
     this.opening = 0; // which of the views that were asked for is the newest
     addEventListener("popstate", () => this.open(address.read()));
@@ -30,6 +31,13 @@ export class Session {
 
   get isAtHead() {
     return !this.tree || this.node === this.tree.head;
+  }
+
+  // Why nothing can be begun now; empty if it can. What is begun goes on from what is shown, which must be settled.
+  get busyWith() {
+    if (this.run) return "A turn is at work";
+    if (this.isSaving) return "A change is being saved";
+    return this.isLoading ? "The thread is loading" : "";
   }
 
   // Show a thread at a checkpoint; without one, at its head; without a thread, a new conversation.
@@ -86,7 +94,7 @@ export class Session {
     const stateAt = (id) => api.getState(this.threadId, id);
     const turns = await messagesByTurn(turnsOn(path), path, messagesOf(this.state.messages), stateAt);
     if (opening !== this.opening) return;
-    Object.assign(this, { tree, node, path, turns, choices: choices(path) });
+    Object.assign(this, { tree, node, path, turns, choices: choices(path), isLoading: false });
     this.changed();
   }
 
@@ -170,18 +178,25 @@ export class Session {
     await this.attempt(() => api.cancelRun(this.run.responseId));
   }
 
-  // Change what is stored at a checkpoint, and show the outcome.
+  // Change what is stored at a checkpoint, and show the outcome, unless something else is to be shown by then.
   async edit(checkpointId, change) {
+    const { threadId, opening } = this;
+    this.isSaving = true;
     await this.attempt(async () => {
-      const edited = await api.editState(this.threadId, { checkpoint_id: checkpointId, ...change });
-      await this.open({ threadId: this.threadId, checkpointId: edited.checkpoint_id });
-      if (this.isAtHead) address.write({ threadId: this.threadId }, { replaces: true });
+      const edited = await api.editState(threadId, { checkpoint_id: checkpointId, ...change });
+      if (opening !== this.opening) return;
+      await this.open({ threadId, checkpointId: edited.checkpoint_id });
+      if (this.threadId === threadId && this.isAtHead) address.write({ threadId }, { replaces: true });
     });
+    this.isSaving = false;
+    this.changed();
   }
 
   async rename(title) {
+    const { threadId } = this;
     await this.attempt(async () => {
-      this.thread = await api.renameThread(this.threadId, title);
+      const thread = await api.renameThread(threadId, title);
+      if (this.threadId === threadId) this.thread = thread;
       await this.listThreads();
     });
   }
@@ -195,9 +210,10 @@ export class Session {
   }
 
   async remove() {
+    const { threadId } = this;
     await this.attempt(async () => {
-      await api.deleteThread(this.threadId);
-      await this.open({ threadId: null });
+      await api.deleteThread(threadId);
+      if (this.threadId === threadId) await this.open({ threadId: null });
       await this.listThreads();
     });
   }
@@ -230,11 +246,11 @@ export class Session {
 
   // See what others have done meanwhile: other windows, other callers.
   async watch() {
-    if (this.run || this.isLoading) return;
+    if (this.busyWith) return;
     if (this.looks++ % LIST_EVERY === 0) this.listThreads();
     if (!this.threadId || !this.thread) return;
     const now = await api.getThread(this.threadId).catch(() => null);
-    if (!now || this.run || this.threadId !== now.thread_id) return;
+    if (!now || this.busyWith || this.threadId !== now.thread_id) return;
     if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
     if (now.checkpoint_id !== this.thread.checkpoint_id) await this.refreshAnd(() => {});
   }
@@ -243,7 +259,7 @@ export class Session {
     const opening = ++this.opening;
     const wasAtHead = this.isAtHead;
     await this.load(wasAtHead ? null : this.node.id, opening).catch(() => {}); // one looks again soon
-    if (opening !== this.opening) return;
+    if (opening !== this.opening || this.busyWith) return;
     if (wasAtHead) address.write({ threadId: this.threadId }, { replaces: true });
     else address.write({ threadId: this.threadId, checkpointId: this.node.id }, { replaces: true });
     next();

@@ -8,7 +8,7 @@ export function Waiting({ session, interrupts }) {
     session.send([], { resume: interrupts.length > 1 ? { [interrupt.id]: value } : value });
   return html`<section class="waiting" aria-label="The agent waits">
     ${interrupts.map((interrupt) => html`<${Interrupt} key=${interrupt.id} interrupt=${interrupt}
-      answer=${answer(interrupt)} why=${session.run ? "A turn is at work" : ""} />`)}
+      answer=${answer(interrupt)} why=${session.busyWith} />`)}
   </section>`;
 }
 

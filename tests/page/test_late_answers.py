@@ -1,0 +1,101 @@
+"""Answers that come late: nothing is begun on what is not settled, and what was chosen meanwhile stays."""
+
+from collections.abc import Callable
+
+import httpx
+from browsing import Person
+from playwright.sync_api import APIResponse, Page, Route, expect
+
+Come = Callable[..., Person]
+
+
+class Held:
+    """The server has what it is asked, and its answers to the page are held back."""
+
+    def __init__(self, page: Page, pattern: str, method: str) -> None:
+        self._page, self._method = page, method
+        self._answers: list[tuple[Route, APIResponse]] = []
+        self._is_over = False
+        page.route(pattern, self._hold)
+
+    def _hold(self, route: Route) -> None:
+        if self._is_over or route.request.method != self._method:
+            route.fallback()
+        else:
+            self._answers.append((route, route.fetch()))
+
+    def wait(self) -> None:
+        """Until an answer is held back."""
+        while not self._answers:
+            self._page.wait_for_timeout(20)
+
+    def release(self) -> None:
+        self._is_over = True
+        for route, answer in self._answers:
+            route.fulfill(response=answer)
+
+
+def test_nothing_is_begun_while_a_change_is_saved(person: Person) -> None:
+    person.say("one")
+    saving = Held(person.page, "**/state", "POST")
+    person.rewrite("one", "Edit in place", "uno", "Save")
+    saving.wait()
+    person.type("two")
+    expect(person.page.get_by_role("button", name="Send")).to_have_attribute("title", "A change is being saved")
+    person.page.wait_for_timeout(3000)  # longer than from one look at what others do to the next
+    person.sees("one", "I heard 1: one")
+    saving.release()
+    person.sees("uno", "I heard 1: one")
+    person.say("two")
+    person.sees("uno", "I heard 1: one", "two", "I heard 2: uno | two")
+
+
+def test_a_change_that_is_saved_late_does_not_leave_the_thread_one_went_to(come: Come, address: str) -> None:
+    begun = {"thread_id": "went-to", "new_messages": [{"role": "user", "content": "hello"}]}
+    httpx.post(f"{address}threads", json=begun).raise_for_status()
+    person = come()
+    person.say("one")
+    saving = Held(person.page, "**/state", "POST")
+    person.rewrite("one", "Edit in place", "uno", "Save")
+    saving.wait()
+    person.page.get_by_role("navigation").locator("a[href$=went-to]").click()
+    person.sees("hello")
+    saving.release()
+    expect(person.page.get_by_role("button", name="Send")).to_have_attribute("title", "There is no text")
+    person.say("two")
+    person.sees("hello", "two", "I heard 2: hello | two")
+
+
+def test_nothing_is_begun_on_a_checkpoint_that_is_still_loading(person: Person) -> None:
+    person.say("one")
+    person.say("two")
+    loading = Held(person.page, "**/state/**", "GET")
+    person.act("I heard 1", "Continue from here")
+    loading.wait()
+    person.type("other")
+    expect(person.page.get_by_role("button", name="Send")).to_have_attribute("title", "The thread is loading")
+    loading.release()
+    person.sees("one", "I heard 1: one")
+    person.say("other")
+    person.sees("one", "I heard 1", "other", "I heard 2: one | other")
+
+
+def test_a_look_at_what_others_do_does_not_undo_what_one_opens(person: Person) -> None:
+    person.say("one")
+    person.say("two")
+    thread = person.page.url.partition("thread=")[2]
+    looking = Held(person.page, f"**/threads/{thread}", "GET")
+    httpx.post(
+        f"{person.address}v1/responses", json={"input": "three", "custom_inputs": {"thread_id": thread}}
+    ).raise_for_status()
+    looking.wait()
+    loading = Held(person.page, "**/state/**", "GET")
+    person.act("I heard 1", "Continue from here")
+    loading.wait()
+    looking.release()
+    person.page.wait_for_timeout(500)
+    loading.release()
+    person.sees("one", "I heard 1: one")
+    expect(person.page.get_by_text("as a new branch")).to_be_visible()
+    person.say("other")
+    person.sees("one", "I heard 1", "other", "I heard 2: one | other")
