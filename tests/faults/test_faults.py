@@ -149,7 +149,7 @@ class TestResponses:
         stream = Stream(patient.url, "lost", "slowly first")
         response_id = stream.until("response.created")["response"]["id"]
         stream.until("response.output_text.delta")
-        time.sleep(0.5)  # the journal has that
+        time.sleep(0.5)  # the event log has that
         patient.kill()
         killed_at = time.monotonic()
         with pytest.raises(openai.APIError, match="died"):
@@ -198,7 +198,7 @@ class TestResponses:
         assert client_of(patient).responses.cancel(begun.id).status == "cancelled"
         assert patient.say("picked up", "third")[-2:] == ["human: slowly second", "human: third"]
 
-    def test_the_journal_catches_up_with_a_database_that_was_away(
+    def test_the_event_log_catches_up_with_a_database_that_was_away(
         self, hasty: Server, patient: Server, cluster: Cluster
     ) -> None:
         stream = Stream(patient.url, "caught up", "slowly first")

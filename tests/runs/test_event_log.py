@@ -206,7 +206,7 @@ def test_a_stream_that_nobody_reads_to_its_end_is_not_delivered(agent: Any, data
         body = {"input": "hi", "custom_inputs": {"thread_id": "t"}}
         async for _ in Runs(agent, log).stream(read_request(body), attempt_of({}, body, None, sha256), None, left):
             pass
-        await log.store()
+        await log.close()
 
     agent.loop.run(be_answered())
     with psycopg.connect(database) as connection:

@@ -164,8 +164,11 @@ class TestRetries:
         async def be_answered() -> None:
             note = "INSERT INTO agent_turns VALUES (%(id)s, 't', gen_random_uuid(), %(digest)s, now(), 'infinity')"
             execute(database, note, id=first.response_id, digest=first.digest)
-            runs = Runs(agent, Forgetful(agent.database, agent.store, agent.loop, 3600))
-            await getattr(runs, way)(read_request(body), retry, None, still_there)
+            log = Forgetful(agent.database, agent.store, agent.loop, 3600)
+            try:
+                await getattr(Runs(agent, log), way)(read_request(body), retry, None, still_there)
+            finally:
+                await log.close()
 
         with pytest.raises(TurnGone) as refused:
             agent.loop.run(be_answered())
@@ -258,7 +261,7 @@ class TestRepeats:
         post(urls[1], text="again", headers=retried())
         assert questions(urls[0]) == ["again", "again"]
 
-    def test_also_if_the_journal_had_its_end_before_its_caller(self, agent: Any, database: str) -> None:
+    def test_also_if_the_event_log_had_its_end_before_its_caller(self, agent: Any, database: str) -> None:
         body = {"input": "again", "custom_inputs": {"thread_id": "t"}}
 
         async def still_there() -> bool:
@@ -270,7 +273,7 @@ class TestRepeats:
             async for batch in Runs(agent, log).stream(read_request(body), attempt, None, still_there):
                 if batch[-1]["type"] == "response.completed":
                     await log.store()
-            await log.store()
+            await log.close()
 
         agent.loop.run(be_answered())
         with psycopg.connect(database) as connection:
