@@ -171,6 +171,25 @@ def test_a_server_that_is_away_is_told_and_nothing_is_lost(person: Person) -> No
     person.sees("hello", "I heard 1: hello")
 
 
+@pytest.mark.parametrize("within", ["another thread", "the same thread"])
+def test_what_cannot_be_read_comes_when_the_server_is_back(person: Person, within: str) -> None:
+    person.allows("ERR_INTERNET_DISCONNECTED")
+    person.say("hello")
+    person.say("again")
+    person.act("I heard 1", "Continue from here")
+    person.sees("hello", "I heard 1: hello")
+    person.click("New conversation" if within == "another thread" else "Go to the newest")
+    expect(person.page.get_by_text("as a new branch")).to_have_count(0)
+    person.page.context.set_offline(True)
+    person.page.go_back()
+    problem = person.page.get_by_role("main").get_by_role("alert")
+    expect(problem).to_contain_text("The server cannot be reached.")
+    person.page.context.set_offline(False)
+    person.sees("hello", "I heard 1: hello")
+    expect(person.page.get_by_text("as a new branch")).to_be_visible()
+    expect(problem).to_have_count(0)
+
+
 def test_an_unknown_thread_is_told(come: Come) -> None:
     person = come("?thread=no-such-thread")
     person.allows("404")

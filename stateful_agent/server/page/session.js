@@ -26,7 +26,7 @@ export class Session {
   reset(threadId) {
     Object.assign(this, { threadId, thread: null, entries: [], tree: null, state: null, node: null });
     Object.assign(this, { path: [], turns: [], choices: [], run: null, error: null });
-    Object.assign(this, { isLoading: false, isPartial: false, isLost: false });
+    Object.assign(this, { isLoading: false, isUnread: false, isPartial: false, isLost: false });
   }
 
   get isAtHead() {
@@ -66,6 +66,7 @@ export class Session {
     const { threadId } = this;
     const newest = this.entries[0]?.checkpoint_id;
     const limit = newest ? 100 : PAGE;
+    this.isUnread = true;
     const [thread, state, page] = await Promise.all([
       api.getThread(threadId),
       api.getState(threadId, checkpointId),
@@ -74,7 +75,7 @@ export class Session {
     if (opening !== this.opening) return;
     const goesOn = page.some((entry) => entry.checkpoint_id === newest);
     this.isPartial = goesOn ? this.isPartial : page.length === limit;
-    Object.assign(this, { thread, state, entries: goesOn ? merged(page, this.entries) : page });
+    Object.assign(this, { thread, state, entries: goesOn ? merged(page, this.entries) : page, isUnread: false });
     await this.arrange(opening);
     while (this.isPartial && opening === this.opening) {
       const older = await api.getHistory(threadId, PAGE, this.entries.at(-1).checkpoint_id);
@@ -248,9 +249,11 @@ export class Session {
   async watch() {
     if (this.busyWith) return;
     if (this.looks++ % LIST_EVERY === 0) this.listThreads();
-    if (!this.threadId || !this.thread) return;
+    const wasAway = this.isUnread && this.error?.status === 0;
+    if (!this.thread && !wasAway) return;
     const now = await api.getThread(this.threadId).catch(() => null);
     if (!now || this.busyWith || this.threadId !== now.thread_id) return;
+    if (wasAway) return this.open(address.read());
     if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
     if (now.checkpoint_id !== this.thread.checkpoint_id) await this.refreshAnd(() => {});
   }
