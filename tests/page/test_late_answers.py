@@ -50,6 +50,22 @@ def test_nothing_is_begun_while_a_change_is_saved(person: Person) -> None:
     person.sees("uno", "I heard 1: one", "two", "I heard 2: uno | two")
 
 
+def test_two_changes_are_saved_one_after_the_other(person: Person) -> None:
+    person.say("one")
+    saving = Held(person.page, "**/state", "POST")
+    for text in ("I heard 1", "one"):
+        person.act(text, "Edit in place")
+    editors = person.page.locator(".editor")
+    editors.first.get_by_label("Message").fill("uno")
+    editors.last.get_by_label("Message").fill("sentito")
+    person.click("Save", editors.first)
+    saving.wait()
+    expect(editors.get_by_role("button", name="Save")).to_have_attribute("title", "A change is being saved")
+    saving.release()
+    person.click("Save", editors)
+    person.sees("uno", "sentito")
+
+
 def test_a_change_that_is_saved_late_does_not_leave_the_thread_one_went_to(come: Come, address: str) -> None:
     begun = {"thread_id": "went-to", "new_messages": [{"role": "user", "content": "hello"}]}
     httpx.post(f"{address}threads", json=begun).raise_for_status()

@@ -38,7 +38,8 @@ export function Conversation({ session }) {
           session=${session} interrupts=${state.interrupts} />`}
         ${isUnfinished && html`<div class="waiting">
           <p>This checkpoint is in the midst of a turn: next is <code>${state.next_nodes.join(", ")}</code>.</p>
-          <${Button} onClick=${() => session.send([], { from: session.node.id })}>Run it from here<//></div>`}
+          <${Button} why=${session.busyWith}
+            onClick=${() => session.send([], { from: session.node.id })}>Run it from here<//></div>`}
         ${session.error && html`<${Problem} error=${session.error}>
           <${Button} onClick=${() => session.reload()}>Reload<//><//>`}
       </div>
@@ -91,7 +92,7 @@ function Message({ session, turn, message, results, choices }) {
       ${doing === "again" || doing === "edit"
         ? html`<${Editor} text=${textOf(message)} label=${doing === "again" ? "Ask again" : "Save"}
           note=${doing === "again" ? "A new branch; this one is kept." : "A new checkpoint; no model is asked."}
-            onSave=${doing === "again" ? askAgain : saved} onCancel=${() => setDoing(null)} />`
+            why=${why} onSave=${doing === "again" ? askAgain : saved} onCancel=${() => setDoing(null)} />`
         : html`<div class="bubble">${message.items.map((item) => html`<${Item} item=${item}
           results=${results} />`)}</div>`}
       ${!doing && html`<div class="actions">
@@ -127,19 +128,20 @@ function Versions({ session, choice }) {
     </div>`;
 }
 
-function Editor({ text: before, label, note, onSave, onCancel }) {
+function Editor({ text: before, label, note, why: whyBusy, onSave, onCancel }) {
   const [text, setText] = useState(before);
+  const why = whyBusy || (text.trim() ? "" : "There is no text");
   const field = useRef(null);
   useLayoutEffect(() => field.current.focus(), []); // before the next key
   const onKeyDown = (event) => {
     if (event.key === "Escape") onCancel();
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && text.trim()) onSave(text);
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !why) onSave(text);
   };
   return html`
     <div class="editor">
       <textarea ref=${field} aria-label="Message" rows=${Math.min(12, text.split("\n").length + 1)} value=${text}
         onInput=${(event) => setText(event.target.value)} onKeyDown=${onKeyDown} />
-      <div class="row"><${Button} class="primary" why=${text.trim() ? "" : "There is no text"}
+      <div class="row"><${Button} class="primary" why=${why}
         onClick=${() => onSave(text)}>${label}<//>
         <${Button} onClick=${onCancel}>Cancel<//><span class="quiet">${note}</span></div>
     </div>`;

@@ -183,6 +183,7 @@ export class Session {
   async edit(checkpointId, change) {
     const { threadId, opening } = this;
     this.isSaving = true;
+    this.changed();
     await this.attempt(async () => {
       const edited = await api.editState(threadId, { checkpoint_id: checkpointId, ...change });
       if (opening !== this.opening) return;
