@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import httpx
+import pytest
 from browsing import Person
 from playwright.sync_api import APIResponse, Page, Route, expect
 
@@ -10,11 +11,11 @@ Come = Callable[..., Person]
 
 
 class Held:
-    """The server has what it is asked, and its answers to the page are held back."""
+    """The server's answers to the page are held back; or what it is asked, if that is to arrive `late`, too."""
 
-    def __init__(self, page: Page, pattern: str, method: str) -> None:
-        self._page, self._method = page, method
-        self._answers: list[tuple[Route, APIResponse]] = []
+    def __init__(self, page: Page, pattern: str, method: str, late: bool = False) -> None:
+        self._page, self._method, self._is_late = page, method, late
+        self._answers: list[tuple[Route, APIResponse | None]] = []
         self._is_over = False
         page.route(pattern, self._hold)
 
@@ -22,7 +23,7 @@ class Held:
         if self._is_over or route.request.method != self._method:
             route.fallback()
         else:
-            self._answers.append((route, route.fetch()))
+            self._answers.append((route, None if self._is_late else route.fetch()))
 
     def wait(self) -> None:
         """Until an answer is held back."""
@@ -32,7 +33,7 @@ class Held:
     def release(self) -> None:
         self._is_over = True
         for route, answer in self._answers:
-            route.fulfill(response=answer)
+            route.fulfill(response=answer or route.fetch())
 
 
 def test_nothing_is_begun_while_a_change_is_saved(person: Person) -> None:
@@ -115,3 +116,23 @@ def test_a_look_at_what_others_do_does_not_undo_what_one_opens(person: Person) -
     expect(person.page.get_by_text("as a new branch")).to_be_visible()
     person.say("other")
     person.sees("one", "I heard 1", "other", "I heard 2: one | other")
+
+
+@pytest.mark.parametrize("early", ["**/state", "**/history?*"])
+def test_what_is_of_different_moments_is_not_shown_for_long(person: Person, early: str) -> None:
+    person.say("one")
+    thread = person.page.url.partition("thread=")[2]
+    person.click("New conversation")
+    others = {"**/state", "**/history?*", f"**/threads/{thread}"} - {early}
+    before = Held(person.page, early, "GET")
+    after = [Held(person.page, pattern, "GET", late=True) for pattern in others]
+    person.page.go_back()
+    before.wait()
+    asked = {"input": "two", "custom_inputs": {"thread_id": thread}}
+    httpx.post(f"{person.address}v1/responses", json=asked).raise_for_status()
+    for held in (before, *after):
+        held.wait()
+        held.release()
+    person.sees("one", "I heard 1: one", "two", "I heard 2: one | two")
+    person.say("three")
+    person.sees("one", "I heard 1", "two", "I heard 2", "three", "I heard 3: one | two | three")

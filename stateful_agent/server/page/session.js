@@ -67,11 +67,15 @@ export class Session {
     const newest = this.entries[0]?.checkpoint_id;
     const limit = newest ? 100 : PAGE;
     this.isUnread = true;
-    const [thread, state, page] = await Promise.all([
+    const [thread, found, page] = await Promise.all([
       api.getThread(threadId),
       api.getState(threadId, checkpointId),
       api.getHistory(threadId, limit),
     ]);
+    if (opening !== this.opening) return;
+    // Without a checkpoint it is the newest of the history: a turn may have gone on between these answers.
+    const shown = checkpointId ?? page[0]?.checkpoint_id ?? null;
+    const state = found.checkpoint_id === shown ? found : await api.getState(threadId, shown);
     if (opening !== this.opening) return;
     const goesOn = page.some((entry) => entry.checkpoint_id === newest);
     this.isPartial = goesOn ? this.isPartial : page.length === limit;
@@ -256,7 +260,7 @@ export class Session {
     if (!now || this.busyWith || this.threadId !== now.thread_id) return;
     if (wasAway) return this.open(address.read());
     if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
-    if (now.checkpoint_id !== this.thread.checkpoint_id) await this.refreshAnd(() => {});
+    if (now.checkpoint_id !== (this.tree?.head?.id ?? null)) await this.refreshAnd(() => {});
   }
 
   async refreshAnd(next) {
