@@ -83,6 +83,31 @@ def test_a_change_that_is_saved_late_does_not_leave_the_thread_one_went_to(come:
     person.sees("hello", "two", "I heard 2: hello | two")
 
 
+@pytest.mark.parametrize(("method", "listed"), [("PATCH", "renamed"), ("DELETE", "hello")])
+def test_what_is_done_to_a_thread_late_does_not_leave_another(person: Person, method: str, listed: str) -> None:
+    person.say("hello")
+    first = person.page.url.partition("thread=")[2]
+    person.click("New conversation")
+    person.say("one")
+    thread = person.page.url.partition("thread=")[2]
+    doing = Held(person.page, f"**/threads/{thread}", method)
+    if method == "PATCH":
+        person.click("Rename")
+        person.page.get_by_label("Title").fill("renamed")
+        person.click("Save")
+    else:
+        person.click("Delete", person.page.locator("header.top"))
+        person.click("Delete", person.page.get_by_role("dialog"))
+    doing.wait()
+    threads = person.page.get_by_role("navigation")
+    threads.locator(f"a[href$='{first}']").click()
+    person.sees("hello", "I heard 1: hello")
+    doing.release()
+    expect(threads.get_by_role("link").first).to_contain_text(listed)
+    expect(person.page.get_by_role("heading", level=1)).to_have_text("hello")
+    person.sees("hello", "I heard 1: hello")
+
+
 def test_nothing_is_begun_on_a_checkpoint_that_is_still_loading(person: Person) -> None:
     person.say("one")
     person.say("two")
