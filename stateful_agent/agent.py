@@ -56,10 +56,10 @@ from stateful_agent.time_travel.threads import locate
 from stateful_agent.traces import (
     ids_beside_checkpoints,
     is_traced,
-    note_checkpoint,
     note_ids,
     note_request,
     note_response,
+    tag_trace,
 )
 from stateful_agent.turn import Plan, Turn, accept, messages_at, operation_in, plan_turn, tool_items_in
 
@@ -148,7 +148,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         """Take a turn or do an operation, traced, and emit its events, `for_mlflow` in what its types can hold."""
         with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
             request = read_request(body)
-            if is_traced():
+            if is_traced(span):
                 await compute(lambda: note_request(span, request.model_dump(exclude_none=True)), request.input)
             events = ResponseEvents(
                 response_to(request, attempt.response_id, int(time.time())),
@@ -163,7 +163,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 raise typed(error) from error
             for step in events.dropped:
                 self.store.streams.was_dropped(step_path(step))
-            if is_traced():
+            if is_traced(span):
                 note_response(span, event["response"])
 
     async def _events_for(
@@ -229,15 +229,15 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                     custom_outputs["interrupts"] = waiting
                     for event in events.ask(waiting):
                         yield event
+            # 6. Finish: all is on disk, and the thread is free.
+            custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
         except Exception as error:
-            note_checkpoint(saver.last_checkpoint_id)
             failure = typed(error, is_stored=saver.last_checkpoint_id is not None)
             if failure is error:
                 raise
             raise failure from error
-        # 6. Finish: all is on disk, and the thread is free.
-        custom_outputs["checkpoint_id"] = saver.last_checkpoint_id or custom_outputs.get("parent_checkpoint_id")
-        note_checkpoint(custom_outputs["checkpoint_id"])
+        finally:
+            tag_trace(thread_id, events.id, user, custom_outputs.get("checkpoint_id", saver.last_checkpoint_id))
         for event in events.complete(custom_outputs, int(time.time())):
             yield event
 

@@ -17,6 +17,9 @@ LARGE = 50_000
 MESSAGE = 100
 """What a message counts beside its text."""
 
+TEXT, LISTS = (str, bytes), (list, tuple)
+"""Types, as `isinstance` takes them at once: `str | bytes` would be made anew for each value of each turn."""
+
 HOLD_SECONDS = 0.02
 """For how long a walk over many items holds the loop, before others have their turn."""
 
@@ -48,11 +51,11 @@ def is_large(*values: Any) -> bool:
     while rest and size <= LARGE:
         value = rest.pop()
         size += 1
-        if isinstance(value, str | bytes):
+        if isinstance(value, TEXT):
             size += len(value)
         elif isinstance(value, dict):
             rest += value.values()
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, LISTS):
             rest += value[:LARGE]
         elif isinstance(value, BaseMessage):
             size += MESSAGE

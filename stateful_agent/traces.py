@@ -1,7 +1,7 @@
 """What the trace of a turn holds, and the ids by which logs name it."""
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeGuard
 
 import mlflow
 from mlflow.entities import LiveSpan, NoOpSpan
@@ -20,9 +20,9 @@ SESSION_CHARACTERS = 250
 """Of the id of a session, as MLflow takes it; a thread's can be longer. A tag holds all of it."""
 
 
-def is_traced() -> bool:
-    """Whether the turn is: not all are."""
-    return mlflow.get_current_active_span() is not None
+def is_traced(span: LiveSpan | NoOpSpan) -> TypeGuard[LiveSpan]:
+    """Whether the turn of this span is: not all are."""
+    return isinstance(span, LiveSpan)
 
 
 def ids_beside_checkpoints(response_id: str) -> dict[str, str]:
@@ -31,13 +31,13 @@ def ids_beside_checkpoints(response_id: str) -> dict[str, str]:
     return {"response_id": response_id} | ({"trace_id": span.trace_id} if span else {})
 
 
-def note_request(span: LiveSpan | NoOpSpan, request: dict[str, Any]) -> None:
+def note_request(span: LiveSpan, request: dict[str, Any]) -> None:
     """Note what was asked."""
     # Not `set_inputs`, which looks for images in every value first.
     span.set_attribute(SpanAttributeKey.INPUTS, for_trace(request))
 
 
-def note_response(span: LiveSpan | NoOpSpan, response: dict[str, Any]) -> None:
+def note_response(span: LiveSpan, response: dict[str, Any]) -> None:
     """Note what was answered, and the tokens that it took, as the provider has counted them."""
     span.set_attribute(SpanAttributeKey.OUTPUTS, for_trace(response))
     if usage := response.get("usage"):
@@ -46,19 +46,23 @@ def note_response(span: LiveSpan | NoOpSpan, response: dict[str, Any]) -> None:
 
 
 def note_ids(thread_id: str, response_id: str, user: User) -> None:
-    """Note whose turn it is, and which: as tags. The session is the thread, told from those of other users."""
+    """Note whose turn this task takes, and which."""
     ids = {"thread_id": thread_id, "response_id": response_id}
-    user_id = None if user is ALL_USERS else user
-    TURN_IDS.set(ids | ({"user_id": user_id} if user_id else {}))
-    if is_traced():
-        session_id = stored_ids(user, thread_id)[0][:SESSION_CHARACTERS]
-        mlflow.update_current_trace(tags=ids, session_id=session_id, user=user_id)
+    TURN_IDS.set(ids if user is ALL_USERS else ids | {"user_id": user})
 
 
-def note_checkpoint(checkpoint_id: str | None) -> None:
-    """Note where the turn has led, also if it has failed there."""
-    if is_traced() and checkpoint_id:
-        mlflow.update_current_trace(tags={"checkpoint_id": checkpoint_id})
+def tag_trace(thread_id: str, response_id: str, user: User, checkpoint_id: str | None) -> None:
+    """Tag the trace of a turn with whose it is, which, and where it has led, also if it has failed there.
+
+    The session is the thread, told from those of other users.
+    """
+    if mlflow.get_current_active_span() is None:
+        return
+    tags = {"thread_id": thread_id, "response_id": response_id}
+    if checkpoint_id:
+        tags["checkpoint_id"] = checkpoint_id
+    session_id = stored_ids(user, thread_id)[0][:SESSION_CHARACTERS]
+    mlflow.update_current_trace(tags=tags, session_id=session_id, user=None if user is ALL_USERS else user)
 
 
 def for_trace(value: Any) -> Any:

@@ -4,10 +4,10 @@ import functools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import mlflow
-from mlflow.entities import Span, Trace, TraceInfo
+from mlflow.entities import Span, Trace, TraceData, TraceInfo, TraceLocation
 from mlflow.tracing.client import TracingClient
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -23,6 +23,9 @@ IN_SPANS = {"mlflow.trace.session", "mlflow.trace.user", "mlflow.trace_schema.ve
 AT_THE_SAME_TIME = 10
 """Traces that are stored at once where each takes requests of its own."""
 
+FinishedTrace: TypeAlias = tuple[TraceInfo, list[dict[str, Any]]]
+"""What is known of a trace, and its spans as `Span.to_dict` writes them."""
+
 
 class Store:
     """The store of a tracking URI."""
@@ -32,41 +35,47 @@ class Store:
         self._uri, self._client = tracking_uri, TracingClient(tracking_uri)
         self._collector = Collector() if any(os.environ.get(name) for name in OTLP) else None
 
-    def add(self, traces: list[dict[str, Any]]) -> list[Exception]:
-        """Store traces, given as `Trace.to_dict` writes them. Returns why, for each that could not be stored.
+    def add(self, traces: list[FinishedTrace]) -> list[Exception]:
+        """Store traces. Returns why, for each that could not be stored.
 
         Raises:
             Exception: MLflow's store takes none of them.
         """
-        spans = [span for trace in traces for span in _spans(trace)]
+        spans = [span for info, written in traces for span in _spans(info, written)]
         if self._collector:
             self._collector.add(spans)
-        for trace in traces:
-            trace["info"]["trace_location"]["mlflow_experiment"]["experiment_id"] = self._experiment_id
+        for info, _ in traces:
+            info.trace_location = TraceLocation.from_experiment_id(self._experiment_id)
         if self._uri.startswith("databricks"):
             return self._add_each(traces)
         try:
             self._client.log_spans(self._experiment_id, spans)
         except NotImplementedError:  # a store in files, or a server before MLflow 3.4
             return self._add_each(traces)
-        for trace in traces:
-            if trace["info"].get("trace_metadata", {}).keys() - IN_SPANS or trace["info"].get("client_request_id"):
-                self._client.start_trace(TraceInfo.from_dict(trace["info"]))
-        return []
+        errors: list[Exception] = []
+        for info, _ in traces:
+            if info.trace_metadata.keys() - IN_SPANS or info.client_request_id:
+                try:
+                    self._client.start_trace(info)
+                except Exception as error:
+                    errors.append(error)
+        return errors
 
-    def _add_each(self, traces: list[dict[str, Any]]) -> list[Exception]:
+    def _add_each(self, traces: list[FinishedTrace]) -> list[Exception]:
         """Store traces one by one, some at the same time: the spans of each are a file."""
 
-        def add(trace: Trace) -> Exception | None:
+        def add(trace: FinishedTrace) -> Exception | None:
+            info, written = trace
+            whole = Trace(info, TraceData([Span.from_dict(span) for span in written]))
             try:
-                tell_of_spans(trace)
-                self._client._upload_trace_data(self._client.start_trace(trace.info), trace.data)
+                tell_of_spans(whole)
+                self._client._upload_trace_data(self._client.start_trace(info), whole.data)
             except Exception as error:
                 return error
             return None
 
         with ThreadPoolExecutor(AT_THE_SAME_TIME) as threads:
-            return [error for error in threads.map(add, map(Trace.from_dict, traces)) if error]
+            return [error for error in threads.map(add, traces) if error]
 
     @functools.cached_property
     def _experiment_id(self) -> str:
@@ -95,12 +104,12 @@ class Collector:
         self._exporter.export([as_opentelemetry(span, self._resource) for span in spans])
 
 
-def _spans(trace: dict[str, Any]) -> list[Span]:
+def _spans(info: TraceInfo, written: list[dict[str, Any]]) -> list[Span]:
     """A trace's spans, and what else is known of it as attributes of the first, from which MLflow's stores take it."""
-    told = trace["info"].get("trace_metadata", {})
-    attributes = {f"mlflow.traceTag.{name}": value for name, value in trace["info"].get("tags", {}).items()}
+    told = info.trace_metadata
+    attributes = {f"mlflow.traceTag.{name}": value for name, value in info.tags.items()}
     attributes |= {"session.id": told.get("mlflow.trace.session"), "user.id": told.get("mlflow.trace.user")}
-    for span in trace["data"]["spans"]:
+    for span in written:
         if not span["parent_span_id"]:
             span["attributes"] |= {name: json.dumps(value) for name, value in attributes.items() if value}
-    return [Span.from_dict(span) for span in trace["data"]["spans"]]
+    return [Span.from_dict(span) for span in written]

@@ -138,9 +138,16 @@ class Handover:
 
 def _pickled(trace: Trace) -> bytes | None:
     """A trace for the writer; `None` if the graph has put into it what cannot be written."""
+    info = trace.info
     try:
-        return pickle.dumps(trace.to_dict())
+        # The tags of a graph's own may be anything, of types that the writer does not have.
+        info.tags, info.trace_metadata = _in_words(info.tags), _in_words(info.trace_metadata)
+        return pickle.dumps((info, [span.to_dict() for span in trace.data.spans]))
     except Exception as error:
         logger.warning("A trace cannot be written: %s", error)
         TRACES_DROPPED.labels("worker").inc()
         return None
+
+
+def _in_words(values: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
