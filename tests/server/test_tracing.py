@@ -33,8 +33,12 @@ from stateful_agent import LangGraphResponsesAgent
 def lookup(place):
     return f"sunny in {place}"
 
+class Team:
+    def __str__(self):
+        return "blue"
+
 def answer(state):
-    mlflow.update_current_trace(tags={"team": "blue"}, metadata={"release": "7"})
+    mlflow.update_current_trace(tags={"team": Team()}, metadata={"release": 7})
     usage = {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}
     return {"messages": [AIMessage(lookup("SF"), usage_metadata=usage)]}
 
