@@ -11,6 +11,7 @@ import pickle
 import signal
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Listener
 from multiprocessing.process import BaseProcess
@@ -25,7 +26,7 @@ MOST_BYTES = 64 * 1024 * 1024
 """Of traces that wait to be stored. What comes beyond is dropped, and counted."""
 
 BATCH = 100
-"""Traces that are stored together at most."""
+"""Traces that are handed over together at most, and about as many are stored together."""
 
 END_SECONDS = 5.0
 """For what still waits to be stored, when the server stops."""
@@ -93,41 +94,68 @@ def write_traces(address: WriterAddress) -> None:
     Path(address.path).unlink(missing_ok=True)  # one that was killed leaves it
     with Listener(address.path, "AF_UNIX", authkey=address.key) as listener:
         threading.Thread(target=_accept, args=(listener, backlog), daemon=True).start()
-        while batch := backlog.take():
-            _store(*batch)
+        while deliveries := backlog.take():
+            _store(deliveries[0].tracking_uri, [trace for delivery in deliveries for trace in delivery.traces])
+            for delivery in deliveries:
+                delivery.worker.confirm(delivery.number)
+
+
+class Worker:
+    """The process of a server from which traces come, over a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._order = threading.Lock()
+
+    def confirm(self, number: int) -> None:
+        """Tell it that a delivery needs not be kept any longer."""
+        with self._order, suppress(OSError):  # it may have ended meanwhile
+            self._connection.send(number)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Traces that a worker has handed over together. It keeps them until they are confirmed."""
+
+    worker: Worker
+    number: int
+    tracking_uri: str
+    traces: list[bytes]
 
 
 class Backlog:
     """The traces that wait to be stored."""
 
     def __init__(self) -> None:
-        self._batches: deque[tuple[str, list[bytes]]] = deque()
+        self._deliveries: deque[Delivery] = deque()
         self._bytes, self._is_closed = 0, False
         self._changed = threading.Condition()
 
-    def put(self, tracking_uri: str, traces: list[bytes]) -> None:
-        """Add some, as far as there is room."""
+    def put(self, delivery: Delivery) -> bool:
+        """Add some. Returns whether there was room."""
+        size = sum(map(len, delivery.traces))
         with self._changed:
-            for trace in traces:
-                if self._bytes + len(trace) > MOST_BYTES:
-                    _count_dropped(1)
-                    continue
-                if not self._batches or len(self._batches[-1][1]) == BATCH:
-                    self._batches.append((tracking_uri, []))
-                self._batches[-1][1].append(trace)
-                self._bytes += len(trace)
-            self._changed.notify()
+            has_room = self._bytes + size <= MOST_BYTES
+            if has_room:
+                self._deliveries.append(delivery)
+                self._bytes += size
+                self._changed.notify()
+        return has_room
 
-    def take(self) -> tuple[str, list[bytes]] | None:
-        """The next ones, and the store that they are for. `None` if there are no more, and none come any more."""
+    def take(self) -> list[Delivery]:
+        """The next ones, for one store, about `BATCH` traces; empty if there are no more, and none come any more."""
+        taken: list[Delivery] = []
         with self._changed:
-            while not self._batches and not self._is_closed:
+            while not self._deliveries and not self._is_closed:
                 self._changed.wait(0.5)  # seconds; a signal is handled in between
-            if not self._batches:
-                return None
-            tracking_uri, traces = self._batches.popleft()
-            self._bytes -= sum(map(len, traces))
-            return tracking_uri, traces
+            count = 0
+            while self._deliveries and count < BATCH:
+                if taken and self._deliveries[0].tracking_uri != taken[0].tracking_uri:
+                    break
+                taken.append(self._deliveries.popleft())
+                count += len(taken[-1].traces)
+                self._bytes -= sum(map(len, taken[-1].traces))
+        return taken
 
     def close(self) -> None:
         """Let `take` end after what is there."""
@@ -163,9 +191,12 @@ def _accept(listener: Listener, backlog: Backlog) -> None:
 
 
 def _receive(connection: Connection, backlog: Backlog) -> None:
+    worker = Worker(connection)
     try:
         while True:
-            tracking_uri, traces = pickle.loads(connection.recv_bytes())
-            backlog.put(tracking_uri, traces)
+            delivery = Delivery(worker, *connection.recv())
+            if not backlog.put(delivery):
+                _count_dropped(len(delivery.traces))
+                worker.confirm(delivery.number)
     except (OSError, EOFError):
         connection.close()

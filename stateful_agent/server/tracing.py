@@ -21,7 +21,7 @@ from stateful_agent.server.mlflow_internals import (
     named_experiment,
     trace_into,
 )
-from stateful_agent.server.trace_writer import WriterAddress
+from stateful_agent.server.trace_writer import BATCH, WriterAddress
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +95,18 @@ def _done_within(seconds: float, ask: Callable[[], Any]) -> Any:
 
 
 class Handover:
-    """Gathers a worker's finished traces and sends them to the writer, on a thread: a turn waits for none of it."""
+    """Gathers a worker's finished traces and sends them to the writer, on a thread: a turn waits for none of it.
+
+    They are kept until the writer confirms that they are stored: if it was killed, the next one is sent them again.
+    """
 
     def __init__(self, writer: WriterAddress, tracking_uri: str) -> None:
         self._writer, self._tracking_uri = writer, tracking_uri
         self._waiting: deque[Trace] = deque()
+        self._sent: dict[int, list[bytes]] = {}
+        """What is not confirmed yet, by the numbers of deliveries."""
+        self._sent_again: set[int] = set()
+        self._number = 0
         self._is_closing = threading.Event()
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="traces")
@@ -110,7 +117,7 @@ class Handover:
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(trace)
         else:
-            TRACES_DROPPED.labels("worker").inc()
+            _count_dropped(1)
 
     def close(self) -> None:
         """Send what is left."""
@@ -119,21 +126,36 @@ class Handover:
 
     def _run(self) -> None:
         while not self._is_closing.wait(BATCH_SECONDS):
-            self._send()
-        self._send()
+            self._exchange()
+        self._exchange()
 
-    def _send(self) -> None:
-        traces = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not traces:
+    def _exchange(self) -> None:
+        if not (self._waiting or self._sent):
             return
-        pickled = [each for trace in traces if (each := _pickled(trace))]
         try:
-            if self._connection is None:
-                self._connection = Client(self._writer.path, "AF_UNIX", authkey=self._writer.key)
-            self._connection.send_bytes(pickle.dumps((self._tracking_uri, pickled)))
+            connection = self._connection or self._connect()
+            while self._sent and connection.poll():
+                self._sent.pop(connection.recv(), None)
+            while self._waiting:
+                gathered = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._number += 1
+                self._sent[self._number] = [each for trace in gathered if (each := _pickled(trace))]
+                self._send(connection, self._number)
         except (OSError, EOFError):  # it has ended; another one will be there in a moment
             self._connection = None
-            self._waiting.extendleft(reversed(traces))
+
+    def _connect(self) -> Connection:
+        connection = self._connection = Client(self._writer.path, "AF_UNIX", authkey=self._writer.key)
+        # What two writers did not live to store may be what kills them.
+        for number in self._sent_again & self._sent.keys():
+            _count_dropped(len(self._sent.pop(number)))
+        self._sent_again = set(self._sent)
+        for number in self._sent:
+            self._send(connection, number)
+        return connection
+
+    def _send(self, connection: Connection, number: int) -> None:
+        connection.send((number, self._tracking_uri, self._sent[number]))
 
 
 def _pickled(trace: Trace) -> bytes | None:
@@ -145,9 +167,13 @@ def _pickled(trace: Trace) -> bytes | None:
         return pickle.dumps((info, [span.to_dict() for span in trace.data.spans]))
     except Exception as error:
         logger.warning("A trace cannot be written: %s", error)
-        TRACES_DROPPED.labels("worker").inc()
+        _count_dropped(1)
         return None
 
 
 def _in_words(values: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
+
+
+def _count_dropped(traces: int) -> None:
+    TRACES_DROPPED.labels("worker").inc(traces)
