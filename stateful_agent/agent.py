@@ -202,6 +202,7 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
         graph, saver = await self.store.graph_with_saver(self.memory_of(user))
         custom_outputs: CustomOutputs = {"thread_id": thread_id}
         note_ids(thread_id, events.id, user)
+        noted = ids_beside_checkpoints(events.id)
         try:
             # 2. Take the thread: until the lease ends, no other run writes to it.
             async with saver.lease(thread_id, checkpoint_id, user, attempt, may_begin=thread.may_begin) as base:
@@ -215,7 +216,6 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 planning = partial(plan_turn, turn, checkpoint_id, base, due, waiting, former, own, is_refused=refused)
                 plan = await compute(planning, turn.messages, held)
                 check_length(len(held) + len(plan.messages or ()), self.settings.max_thread_messages)
-                noted = ids_beside_checkpoints(events.id)
                 config, graph_input = await self._start(plan, graph, saver, noted)
                 attempt.begin()
                 if saver.base:
@@ -237,7 +237,8 @@ class LangGraphResponsesAgent(Compaction, Memories, ResponsesAgent):
                 raise
             raise failure from error
         finally:
-            tag_trace(thread_id, events.id, user, custom_outputs.get("checkpoint_id", saver.last_checkpoint_id))
+            if "trace_id" in noted:
+                tag_trace(thread_id, events.id, user, custom_outputs.get("checkpoint_id", saver.last_checkpoint_id))
         for event in events.complete(custom_outputs, int(time.time())):
             yield event
 

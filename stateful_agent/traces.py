@@ -56,8 +56,6 @@ def tag_trace(thread_id: str, response_id: str, user: User, checkpoint_id: str |
 
     The session is the thread, told from those of other users.
     """
-    if mlflow.get_current_active_span() is None:
-        return
     tags = {"thread_id": thread_id, "response_id": response_id}
     if checkpoint_id:
         tags["checkpoint_id"] = checkpoint_id

@@ -1,11 +1,13 @@
 """What belongs to MLflow's private parts, as of 3.17: its traces, taken from it to be stored elsewhere."""
 
+import functools
 import json
 import os
 from collections.abc import Callable
+from typing import TypeAlias
 
 import mlflow
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, TraceData
 from mlflow.entities.span import Span as MlflowSpan
 from mlflow.entities.span import create_mlflow_span
 from mlflow.entities.trace import Trace
@@ -26,6 +28,7 @@ from mlflow.tracing.utils import (
     aggregate_usage_from_spans,
     generate_trace_id_v3,
 )
+from mlflow.tracing.utils.truncation import set_request_response_preview
 from opentelemetry import trace as opentelemetry
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -35,7 +38,11 @@ UNKNOWN_EXPERIMENT = "0"
 """Whoever stores a trace knows its experiment. MLflow's own processor would ask the store for it at every turn."""
 
 
-def collect_traces(deliver: Callable[[Trace], None]) -> None:
+FinishedTrace: TypeAlias = tuple[TraceInfo, list[MlflowSpan]]
+"""What is known of a trace, and its spans. What comes of the spans, such as previews, is not in it yet."""
+
+
+def collect_traces(deliver: Callable[[FinishedTrace], None]) -> None:
     """Hand each finished trace to `deliver`, which must not wait, instead of storing it from this process.
 
     All of MLflow's functions for tracing work on. Where tracing has been disabled, it stays so.
@@ -45,6 +52,7 @@ def collect_traces(deliver: Callable[[Trace], None]) -> None:
 
     def initialize() -> None:
         provider = TracerProvider(sampler=tracer._get_trace_sampler(), resource=Resource.get_empty())
+        provider.get_tracer = functools.cache(provider.get_tracer)  # type: ignore[method-assign]  # asked for each span
         provider.add_span_processor(TraceCollector(deliver))
         tracer.provider.set(provider)
 
@@ -81,7 +89,7 @@ class TraceCollector(SpanProcessor):
     A span that ends after the root of its trace is lost.
     """
 
-    def __init__(self, deliver: Callable[[Trace], None]) -> None:
+    def __init__(self, deliver: Callable[[FinishedTrace], None]) -> None:
         self._deliver = deliver
         self._traces = InMemoryTraceManager.get_instance()
 
@@ -104,12 +112,22 @@ class TraceCollector(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Deliver the trace, if it is its root that ends."""
-        if span.parent is None and span.context and (found := self._traces.pop_trace(span.context.trace_id)):
-            trace = found.trace
-            trace.info.execution_duration = ((span.end_time or 0) - (span.start_time or 0)) // 1_000_000
-            if trace.info.state is TraceState.IN_PROGRESS:
-                trace.info.state = TraceState.from_otel_status(span.status)
-            self._deliver(trace)
+        if span.parent is not None or not span.context:
+            return
+        # Not `pop_trace`, which makes the previews first, while the turn waits.
+        with self._traces._lock:
+            trace_id = self._traces._otel_id_to_mlflow_trace_id.pop(span.context.trace_id, None)
+            found = self._traces._traces.pop(trace_id, None)
+        if found:
+            found.info.execution_duration = ((span.end_time or 0) - (span.start_time or 0)) // 1_000_000
+            if found.info.state is TraceState.IN_PROGRESS:
+                found.info.state = TraceState.from_otel_status(span.status)
+            self._deliver((found.info, list(found.span_dict.values())))
+
+
+def add_previews(info: TraceInfo, spans: list[MlflowSpan]) -> None:
+    """Add the beginning of what was asked and answered to what is known of a trace."""
+    set_request_response_preview(info, TraceData(spans))
 
 
 def tell_of_spans(trace: Trace) -> None:

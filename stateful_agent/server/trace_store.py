@@ -12,7 +12,7 @@ from mlflow.tracing.client import TracingClient
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 
-from stateful_agent.server.mlflow_internals import as_opentelemetry, tell_of_spans
+from stateful_agent.server.mlflow_internals import FinishedTrace, add_previews, as_opentelemetry, tell_of_spans
 
 OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """OpenTelemetry's own variables, which name a collector."""
@@ -23,7 +23,7 @@ IN_SPANS = {"mlflow.trace.session", "mlflow.trace.user", "mlflow.trace_schema.ve
 AT_THE_SAME_TIME = 10
 """Traces that are stored at once where each takes requests of its own."""
 
-FinishedTrace: TypeAlias = tuple[TraceInfo, list[dict[str, Any]]]
+WrittenTrace: TypeAlias = tuple[TraceInfo, list[dict[str, Any]]]
 """What is known of a trace, and its spans as `Span.to_dict` writes them."""
 
 
@@ -35,27 +35,29 @@ class Store:
         self._uri, self._client = tracking_uri, TracingClient(tracking_uri)
         self._collector = Collector() if any(os.environ.get(name) for name in OTLP) else None
 
-    def add(self, traces: list[FinishedTrace]) -> list[Exception]:
+    def add(self, traces: list[WrittenTrace]) -> list[Exception]:
         """Store traces. Returns why, for each that could not be stored.
 
         Raises:
             Exception: MLflow's store takes none of them.
         """
-        spans = [span for info, written in traces for span in _spans(info, written)]
+        read = [(info, _spans(info, written)) for info, written in traces]
+        spans = [span for _, own in read for span in own]
         if self._collector:
             self._collector.add(spans)
-        for info, _ in traces:
+        for info, _ in read:
             info.trace_location = TraceLocation.from_experiment_id(self._experiment_id)
         if self._uri.startswith("databricks"):
-            return self._add_each(traces)
+            return self._add_each(read)
         try:
             self._client.log_spans(self._experiment_id, spans)
         except NotImplementedError:  # a store in files, or a server before MLflow 3.4
-            return self._add_each(traces)
+            return self._add_each(read)
         errors: list[Exception] = []
-        for info, _ in traces:
+        for info, own in read:
             if info.trace_metadata.keys() - IN_SPANS or info.client_request_id:
                 try:
+                    add_previews(info, own)
                     self._client.start_trace(info)
                 except Exception as error:
                     errors.append(error)
@@ -65,11 +67,11 @@ class Store:
         """Store traces one by one, some at the same time: the spans of each are a file."""
 
         def add(trace: FinishedTrace) -> Exception | None:
-            info, written = trace
-            whole = Trace(info, TraceData([Span.from_dict(span) for span in written]))
+            info, spans = trace
             try:
-                tell_of_spans(whole)
-                self._client._upload_trace_data(self._client.start_trace(info), whole.data)
+                add_previews(info, spans)
+                tell_of_spans(Trace(info, TraceData(spans)))
+                self._client._upload_trace_data(self._client.start_trace(info), TraceData(spans))
             except Exception as error:
                 return error
             return None

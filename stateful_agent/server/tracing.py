@@ -11,11 +11,11 @@ from multiprocessing.connection import Client, Connection
 from typing import Any
 
 import mlflow
-from mlflow.entities.trace import Trace
 from mlflow.environment_variables import MLFLOW_TRACE_SAMPLING_RATIO
 
 from stateful_agent.metrics import TRACES_DROPPED
 from stateful_agent.server.mlflow_internals import (
+    FinishedTrace,
     collect_traces,
     is_destination_set,
     named_experiment,
@@ -102,7 +102,7 @@ class Handover:
 
     def __init__(self, writer: WriterAddress, tracking_uri: str) -> None:
         self._writer, self._tracking_uri = writer, tracking_uri
-        self._waiting: deque[Trace] = deque()
+        self._waiting: deque[FinishedTrace] = deque()
         self._sent: dict[int, list[bytes]] = {}
         """What is not confirmed yet, by the numbers of deliveries."""
         self._sent_again: set[int] = set()
@@ -112,7 +112,7 @@ class Handover:
         self._thread = threading.Thread(target=self._run, daemon=True, name="traces")
         self._thread.start()
 
-    def put(self, trace: Trace) -> None:
+    def put(self, trace: FinishedTrace) -> None:
         """Take a finished trace."""
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(trace)
@@ -158,13 +158,13 @@ class Handover:
         connection.send((number, self._tracking_uri, self._sent[number]))
 
 
-def _pickled(trace: Trace) -> bytes | None:
+def _pickled(trace: FinishedTrace) -> bytes | None:
     """A trace for the writer; `None` if the graph has put into it what cannot be written."""
-    info = trace.info
+    info, spans = trace
     try:
         # The tags of a graph's own may be anything, of types that the writer does not have.
         info.tags, info.trace_metadata = _in_words(info.tags), _in_words(info.trace_metadata)
-        return pickle.dumps((info, [span.to_dict() for span in trace.data.spans]))
+        return pickle.dumps((info, [span.to_dict() for span in spans]))
     except Exception as error:
         logger.warning("A trace cannot be written: %s", error)
         _count_dropped(1)

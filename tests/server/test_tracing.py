@@ -19,11 +19,12 @@ import psutil
 import pytest
 from conftest import eventually, free_port, serving
 from http_api import HttpApi, send_json
-from mlflow.entities import Trace, TraceData, TraceInfo, TraceLocation, TraceState
+from mlflow.entities import TraceInfo, TraceLocation, TraceState
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from stateful_agent.metrics import TRACES_DROPPED
 from stateful_agent.server import trace_writer
+from stateful_agent.server.mlflow_internals import FinishedTrace
 from stateful_agent.server.trace_writer import NICENESS, Backlog, Delivery, Worker, WriterAddress
 from stateful_agent.server.tracing import BATCH_SECONDS, Handover
 
@@ -187,6 +188,7 @@ def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, fold
         }.items()
     )
     assert trace.info.token_usage == {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}
+    assert (trace.info.request_preview, trace.info.response_preview) == ("hi", "sunny in SF")
     assert trace.info.state == "OK"
     assert [span.name for span in trace.data.spans] == ["turn", "lookup"]
     assert trace.data.spans[0].inputs["input"] == [{"role": "user", "content": "hi"}]
@@ -254,9 +256,8 @@ def test_what_is_stored_is_not_sent_again(tmp_path: Path) -> None:
         handover.close()
 
 
-def finished_trace(trace_id: str) -> Trace:
-    info = TraceInfo(trace_id, TraceLocation.from_experiment_id("0"), 1, TraceState.OK)
-    return Trace(info, TraceData())
+def finished_trace(trace_id: str) -> FinishedTrace:
+    return TraceInfo(trace_id, TraceLocation.from_experiment_id("0"), 1, TraceState.OK), []
 
 
 def ids_in(delivery: tuple[int, str, list[bytes]]) -> list[str]:
