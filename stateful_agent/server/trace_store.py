@@ -57,7 +57,7 @@ class Store:
         for info, own in read:
             if info.trace_metadata.keys() - IN_SPANS or info.client_request_id:
                 try:
-                    add_previews(info, own)
+                    add_previews(info, own)  # which servers of an older MLflow would forget otherwise
                     self._client.start_trace(info)
                 except Exception as error:
                     errors.append(error)
