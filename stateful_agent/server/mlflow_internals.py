@@ -1,6 +1,5 @@
 """What belongs to MLflow's private parts, as of 3.17: its traces, taken from it to be stored elsewhere."""
 
-import functools
 import json
 import os
 from collections.abc import Callable
@@ -52,7 +51,6 @@ def collect_traces(deliver: Callable[[FinishedTrace], None]) -> None:
 
     def initialize() -> None:
         provider = TracerProvider(sampler=tracer._get_trace_sampler(), resource=Resource.get_empty())
-        provider.get_tracer = functools.cache(provider.get_tracer)  # type: ignore[method-assign]  # asked for each span
         provider.add_span_processor(TraceCollector(deliver))
         tracer.provider.set(provider)
 
