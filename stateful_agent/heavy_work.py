@@ -17,9 +17,6 @@ LARGE = 50_000
 MESSAGE = 100
 """What a message counts beside its text."""
 
-TEXT, LISTS = (str, bytes), (list, tuple)
-"""Types, as `isinstance` takes them at once: `str | bytes` would be made anew for each value of each turn."""
-
 HOLD_SECONDS = 0.02
 """For how long a walk over many items holds the loop, before others have their turn."""
 
@@ -51,11 +48,11 @@ def is_large(*values: Any) -> bool:
     while rest and size <= LARGE:
         value = rest.pop()
         size += 1
-        if isinstance(value, TEXT):
+        if isinstance(value, str | bytes):
             size += len(value)
         elif isinstance(value, dict):
             rest += value.values()
-        elif isinstance(value, LISTS):
+        elif isinstance(value, list | tuple):
             rest += value[:LARGE]
         elif isinstance(value, BaseMessage):
             size += MESSAGE
