@@ -32,6 +32,8 @@ WRITER_SECONDS = 150
 """The writer of traces gets what others leave of the processor, which here is little."""
 
 TRACING_AGENT = """
+import asyncio
+
 import mlflow
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
@@ -45,7 +47,9 @@ class Team:
     def __str__(self):
         return "blue"
 
-def answer(state):
+async def answer(state):
+    if state["messages"][-1].content == "wait":
+        await asyncio.sleep(60)
     mlflow.update_current_trace(tags={"team": Team()}, metadata={"release": 7})
     usage = {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}
     return {"messages": [AIMessage(lookup("SF"), usage_metadata=usage)]}
@@ -193,6 +197,14 @@ def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, fold
     assert [span.name for span in trace.data.spans] == ["turn", "lookup"]
     assert trace.data.spans[0].inputs["input"] == [{"role": "user", "content": "hi"}]
     assert trace.data.spans[0].outputs["id"] == answer["id"]
+
+
+def test_the_trace_of_a_turn_that_was_cancelled_has_its_ids_too(traced_server: Any, folder: Path) -> None:
+    body = {"input": "wait", "background": True, "custom_inputs": {"thread_id": "cancelled"}}
+    headers = {"X-User": "ann"}
+    response_id = traced_server[0].post("/responses", json=body, headers=headers).raise_for_status().json()["id"]
+    traced_server[0].post(f"/responses/{response_id}/cancel", headers=headers).raise_for_status()
+    assert trace_of(folder, "cancelled").info.tags["response_id"] == response_id
 
 
 def test_a_collector_of_opentelemetry_gets_the_spans_too(
