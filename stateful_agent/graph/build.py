@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 from langchain.agents.middleware import HumanInTheLoopMiddleware
@@ -144,14 +145,16 @@ def build_graph(
         return await reviewed.awrap_tool_call(call, lambda approved: in_time(approved, run))
 
     async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
-        try:
-            async with asyncio.timeout(tool_timeout):
+        limit = asyncio.timeout(tool_timeout)
+        with suppress(TimeoutError):  # the limit's: a tool's own is its result already
+            async with limit:
                 result = await run(call)
-            return readable(result, max_tool_result_chars) if isinstance(result, ToolMessage) else result
-        except TimeoutError:  # a tool's own is its result already
+        # Some answer being given up with an error of their own, as MCP's client does while its server starts.
+        if limit.expired():
             text = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."
             name, call_id = call.tool_call["name"], str(call.tool_call["id"])
             return ToolMessage(text, name=name, tool_call_id=call_id, status="error")
+        return readable(result, max_tool_result_chars) if isinstance(result, ToolMessage) else result
 
     # The next two await nothing; plain functions LangGraph would run on another thread.
     async def run_tools(state: MessagesState) -> list[Send] | str:

@@ -79,6 +79,23 @@ def test_a_tool_that_takes_too_long_becomes_one_too() -> None:
 
 
 @tool
+async def breaks() -> str:
+    """Fail when given up."""
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        raise ConnectionError("broken")
+
+
+def test_what_a_tool_answers_to_being_given_up_is_not_why() -> None:
+    model = Model(messages=iter([AIMessage("", tool_calls=[call("breaks", 1)]), AIMessage("end")]))
+    agent: Any = build_graph(model, [breaks], tool_timeout=0.1).compile()
+    result = asyncio.run(agent.ainvoke(GO))["messages"][2]
+    assert (result.status, result.name, result.tool_call_id) == ("error", "breaks", "c1")
+    assert "not finished after 0.1 seconds" in result.text
+
+
+@tool
 async def times_out() -> str:
     """Ask somebody who does not answer."""
     raise TimeoutError("the shop does not answer")
