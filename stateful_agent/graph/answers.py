@@ -17,6 +17,10 @@ ANSWERED_BY = "answered_by"
 MESSAGES_LEFT_OUT = "messages_left_out"
 """Where it is noted how many of the oldest messages were not sent to the model."""
 
+PASSED_ON_ALONE = 10
+"""Of how many first chunks each is passed on before the next is taken. A model that has many at hand would have all
+taken before the first is emitted. For the rest, that others wait less is worth less than the time of the switches."""
+
 
 def name_of(model: BaseChatModel) -> str:
     """A model in words: its class, and what its provider calls it."""
@@ -43,6 +47,8 @@ async def collect(answer: AsyncIterator[T], chunks: list[T], silence: float | No
         async with asyncio.timeout(None) as limit:
             async for chunk in answer:
                 chunks.append(chunk)
+                if len(chunks) <= PASSED_ON_ALONE:
+                    await asyncio.sleep(0)
                 if silence and (len(chunks) == 1 or clock() > (limit.when() or 0) - silence + 1):
                     limit.reschedule(clock() + silence + 1)  # not for each chunk: a second more does not matter
     except TimeoutError as error:
