@@ -27,8 +27,8 @@ faults: .venv/dev  ## Kill servers, stop the database, hang up; then let clients
 	$(BIN)/pytest --dist loadfile tests/faults
 	PYTHONPATH=.:tests:tests/faults $(BIN)/python -m soak --minutes $(MINUTES)
 
-packages: .venv/dev  ## Build the library, log agents, and check and serve them in other processes and folders
-	$(BIN)/pytest tests/packages
+processes: .venv/dev  ## Start servers, build the library, log and deploy agents, follow the docs, run the notebooks
+	$(BIN)/pytest tests/processes
 
 clients: .venv/dev .local/clients/ready  ## Run other people's clients against the served agent
 	$(BIN)/pytest -n 0 -vv tests/clients
@@ -91,4 +91,4 @@ clean:  ## Remove the environment, the logged models, and the conversations
 	  && touch $@ \
 	  || { test -z "$$CI" && echo "Those that cannot be installed here are skipped."; }
 
-.PHONY: help serve test faults packages clients page bench vendor format requirements clean
+.PHONY: help serve test faults processes clients page bench vendor format requirements clean

@@ -1,4 +1,4 @@
-"""What is secret is in no table, log, trace or message. (Nor in a logged model: test_log_and_deploy.)"""
+"""What is secret is in no table, log, trace or message. (Nor in a logged model: `processes/test_log_and_deploy.py`.)"""
 
 import logging
 import urllib.parse
