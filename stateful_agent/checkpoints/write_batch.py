@@ -21,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 LEASES = statements("leases")
 
-GATHER_SECONDS = 0.01
-"""How long the first row waits for others. Nobody waits for it: the model is asked meanwhile."""
+GATHER_SECONDS = 0.05
+"""How long the first row waits for others. Nobody waits for it: the model is asked meanwhile, and what a step has done
+is emitted once it is stored, which `flush` does at once. On a busy server the end of a turn takes so long."""
 
 
 class WriteBatch:
