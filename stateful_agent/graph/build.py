@@ -11,7 +11,6 @@ import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 from langchain.agents.middleware import HumanInTheLoopMiddleware
@@ -146,9 +145,11 @@ def build_graph(
 
     async def in_time(call: ToolCallRequest, run: Callable[[ToolCallRequest], Awaitable[Any]]) -> Any:
         limit = asyncio.timeout(tool_timeout)
-        with suppress(TimeoutError):  # the limit's: a tool's own is its result already
+        try:
             async with limit:
                 result = await run(call)
+        except TimeoutError:
+            assert limit.expired()  # a tool's own is its result already
         # Some answer being given up with an error of their own, as MCP's client does while its server starts.
         if limit.expired():
             text = f"Error: not finished after {tool_timeout:g} seconds. Whether it has any effect is unknown."

@@ -1,6 +1,5 @@
 """The turns of every serving process are traced, from the first one on."""
 
-import pickle
 import sqlite3
 import subprocess
 import sys
@@ -8,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from multiprocessing import Pipe
-from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,10 @@ import psutil
 import pytest
 from conftest import eventually, free_port, serving
 from http_api import HttpApi, send_json
-from mlflow.entities import TraceInfo, TraceLocation, TraceState
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from stateful_agent.metrics import TRACES_DROPPED
-from stateful_agent.server import trace_writer
-from stateful_agent.server.mlflow_internals import FinishedTrace
-from stateful_agent.server.trace_writer import NICENESS, Backlog, Delivery, Worker, WriterAddress
-from stateful_agent.server.tracing import BATCH_SECONDS, Handover
+from stateful_agent.server.trace_writer import NICENESS
+from stateful_agent.server.tracing import BATCH_SECONDS
 
 WRITER_SECONDS = 150
 """The writer of traces gets what others leave of the processor, which here is little."""
@@ -236,46 +229,6 @@ def test_what_a_writer_that_was_killed_had_not_stored_is_stored_by_the_next(trac
     assert 'agent_traces_dropped_total{where="worker"} 0.0' in client.get("/metrics").text
 
 
-def test_what_two_writers_did_not_live_to_store_is_dropped(tmp_path: Path) -> None:
-    address = WriterAddress(str(tmp_path / "traces"), b"key")
-    dropped = TRACES_DROPPED.labels("worker")._value
-    before = dropped.get()
-    with Listener(address.path, "AF_UNIX", authkey=address.key) as listener:
-        handover = Handover(address, "uri")
-        handover.put(finished_trace("tr-1"))
-        for _ in range(2):
-            with listener.accept() as connection:
-                assert ids_in(connection.recv()) == ["tr-1"]
-        with listener.accept() as connection:
-            handover.put(finished_trace("tr-2"))
-            assert ids_in(connection.recv()) == ["tr-2"]
-        handover.close()
-    assert dropped.get() == before + 1
-
-
-def test_what_is_stored_is_not_sent_again(tmp_path: Path) -> None:
-    address = WriterAddress(str(tmp_path / "traces"), b"key")
-    with Listener(address.path, "AF_UNIX", authkey=address.key) as listener:
-        handover = Handover(address, "uri")
-        handover.put(finished_trace("tr-1"))
-        with listener.accept() as connection:
-            number, _, _ = connection.recv()
-            connection.send(number)
-            time.sleep(3 * BATCH_SECONDS)  # it is read
-        handover.put(finished_trace("tr-2"))
-        with listener.accept() as connection:
-            assert ids_in(connection.recv()) == ["tr-2"]
-        handover.close()
-
-
-def finished_trace(trace_id: str) -> FinishedTrace:
-    return TraceInfo(trace_id, TraceLocation.from_experiment_id("0"), 1, TraceState.OK), []
-
-
-def ids_in(delivery: tuple[int, str, list[bytes]]) -> list[str]:
-    return [pickle.loads(trace)[0].trace_id for trace in delivery[2]]
-
-
 def test_all_turns_of_all_workers_are_traced_from_the_first_to_the_last(agent_file: str, tmp_path: Path) -> None:
     with server(agent_file, tmp_path, "--workers", "3") as (client, _):
         for n in range(6):
@@ -293,18 +246,3 @@ def test_a_store_that_is_away_holds_up_no_turn(agent_file: str, tmp_path: Path) 
         dropped = 'agent_traces_dropped_total{where="writer"} 1.0'
         eventually(lambda: dropped in client.get("/metrics").text, WRITER_SECONDS)
         turn(client, "second")
-
-
-def test_what_does_not_fit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_writer, "MOST_BYTES", 250)
-    backlog = Backlog()
-    here, there = Pipe()
-    first, second, third = (Delivery(Worker(here), n, "uri", [b"a" * 50, b"b" * 50]) for n in range(3))
-    assert [backlog.put(each) for each in (first, second, third)] == [True, True, False]
-    assert backlog.take() == [first, second]
-    assert backlog.put(third)
-    backlog.close()
-    assert backlog.take() == [third]
-    assert backlog.take() == []
-    here.close()
-    there.close()
