@@ -67,6 +67,7 @@ class TraceWriter:
             self._process.terminate()
             self._process.join(END_SECONDS + 1)
             self._process.kill()
+            self._process.join()
 
     def _start(self) -> BaseProcess:
         process = self._processes.Process(target=write_traces, args=(self._address,), daemon=True)

@@ -1,5 +1,6 @@
 """What workers hand over to the process that stores their traces, and what of it is dropped."""
 
+import multiprocessing
 import pickle
 import time
 from multiprocessing import Pipe
@@ -12,7 +13,7 @@ from mlflow.entities import TraceInfo, TraceLocation, TraceState
 from stateful_agent.metrics import TRACES_DROPPED
 from stateful_agent.server import trace_writer
 from stateful_agent.server.mlflow_internals import FinishedTrace
-from stateful_agent.server.trace_writer import Backlog, Delivery, Worker, WriterAddress
+from stateful_agent.server.trace_writer import Backlog, Delivery, TraceWriter, Worker, WriterAddress
 from stateful_agent.server.tracing import BATCH_SECONDS, Handover
 
 
@@ -69,3 +70,11 @@ def test_what_does_not_fit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backlog.take() == []
     here.close()
     there.close()
+
+
+def test_one_that_does_not_end_in_time_is_killed_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_writer, "END_SECONDS", -1)
+    writer = TraceWriter(WriterAddress(str(tmp_path / "traces"), b"key"), multiprocessing.get_context("spawn"))
+    process = writer._start()
+    writer.close()
+    assert process not in multiprocessing.active_children()
