@@ -108,6 +108,22 @@ def test_what_is_done_to_a_thread_late_does_not_leave_another(person: Person, me
     person.sees("hello", "I heard 1: hello")
 
 
+@pytest.mark.parametrize("late", ["the look", "the deletion"])
+def test_no_look_is_taken_at_a_thread_that_is_being_deleted(person: Person, late: str) -> None:
+    person.say("one")
+    thread = person.page.url.partition("thread=")[2]
+    is_look = late == "the look"
+    held = Held(person.page, f"**/threads/{thread}", "GET" if is_look else "DELETE", late=is_look)
+    if is_look:
+        held.wait()
+    person.click("Delete", person.page.locator("header.top"))
+    person.click("Delete", person.page.get_by_role("dialog"))
+    held.wait()
+    person.page.wait_for_timeout(500 if is_look else 3000)  # longer than a deletion; than from one look to the next
+    held.release()
+    expect(person.page.get_by_role("heading", name="What is it about?")).to_be_visible()
+
+
 def test_nothing_is_begun_on_a_checkpoint_that_is_still_loading(person: Person) -> None:
     person.say("one")
     person.say("two")

@@ -20,6 +20,7 @@ export class Session {
     this.opening = 0; // which of the views that were asked for is the newest
     addEventListener("popstate", () => this.open(address.read()));
     this.looks = 0;
+    this.look = null;
     setInterval(() => document.visibilityState === "visible" && this.watch(), WATCH);
   }
 
@@ -186,16 +187,12 @@ export class Session {
   // Change what is stored at a checkpoint, and show the outcome, unless something else is to be shown by then.
   async edit(checkpointId, change) {
     const { threadId, opening } = this;
-    this.isSaving = true;
-    this.changed();
-    await this.attempt(async () => {
+    await this.save(async () => {
       const edited = await api.editState(threadId, { checkpoint_id: checkpointId, ...change });
       if (opening !== this.opening) return;
       await this.open({ threadId, checkpointId: edited.checkpoint_id });
       if (this.threadId === threadId && this.isAtHead) address.write({ threadId }, { replaces: true });
     });
-    this.isSaving = false;
-    this.changed();
   }
 
   async rename(title) {
@@ -217,11 +214,21 @@ export class Session {
 
   async remove() {
     const { threadId } = this;
-    await this.attempt(async () => {
+    await this.save(async () => {
+      await this.look; // it is of a thread that is still there
       await api.deleteThread(threadId);
       if (this.threadId === threadId) await this.open({ threadId: null });
       await this.listThreads();
     });
+  }
+
+  // Nothing else is begun meanwhile.
+  async save(what) {
+    this.isSaving = true;
+    this.changed();
+    await this.attempt(what);
+    this.isSaving = false;
+    this.changed();
   }
 
   async attempt(what) {
@@ -256,7 +263,8 @@ export class Session {
     if (this.looks++ % LIST_EVERY === 0) this.listThreads();
     const wasAway = this.isUnread && this.error?.status === 0;
     if (!this.thread && !wasAway) return;
-    const now = await api.getThread(this.threadId).catch(() => null);
+    this.look = api.getThread(this.threadId).catch(() => null);
+    const now = await this.look;
     if (!now || this.busyWith || this.threadId !== now.thread_id) return;
     if (wasAway) return this.open(address.read());
     if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
