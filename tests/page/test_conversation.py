@@ -148,6 +148,18 @@ def test_two_windows_see_each_others_turns(come: Come) -> None:
     one.sees("hello", "I heard 1", "count", "10 11")
 
 
+def test_a_thread_that_somebody_else_deletes_is_left(person: Person) -> None:
+    person.allows("404")
+    person.say("hello")
+    person.page.get_by_label("Message to the agent").fill("again")
+    thread = person.page.url.partition("thread=")[2]
+    httpx.delete(f"{person.address}threads/{thread}").raise_for_status()
+    expect(person.page.get_by_text("The thread is no longer there.")).to_be_visible()
+    expect(person.page.get_by_role("heading", name="What is it about?")).to_be_visible()
+    expect(person.page.get_by_label("Message to the agent")).to_have_value("again")
+    assert thread not in person.page.url
+
+
 def test_a_lost_connection_is_taken_up_again(come: Come, address: str) -> None:
     relay = Relay(int(address.rstrip("/").rpartition(":")[2]))
     person = come(at=relay.address)

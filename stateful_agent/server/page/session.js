@@ -263,12 +263,21 @@ export class Session {
     if (this.looks++ % LIST_EVERY === 0) this.listThreads();
     const wasAway = this.isUnread && this.error?.status === 0;
     if (!this.thread && !wasAway) return;
-    this.look = api.getThread(this.threadId).catch(() => null);
-    const now = await this.look;
-    if (!now || this.busyWith || this.threadId !== now.thread_id) return;
+    const { threadId } = this;
+    this.look = api.getThread(threadId).catch((error) => ({ error }));
+    const { error, ...now } = await this.look;
+    if (this.busyWith || this.threadId !== threadId) return;
+    if (error) return error.status === 404 && this.leave();
     if (wasAway) return this.open(address.read());
     if (now.running_response_id && this.isAtHead) return this.refreshAnd(() => this.follow(now.running_response_id));
     if (now.checkpoint_id !== (this.tree?.head?.id ?? null)) await this.refreshAnd(() => {});
+  }
+
+  // Somebody else has deleted the thread: what would be said now would begin another one of its name.
+  leave() {
+    this.open({ threadId: null });
+    this.error = { message: "The thread is no longer there.", isExpected: true };
+    this.listThreads();
   }
 
   async refreshAnd(next) {
