@@ -54,13 +54,14 @@ async def lakebase_pool(
 ) -> AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]:
     """A pool of connections to a Lakebase that has let one in. It is not open yet.
 
-    `options` are the pool's. `timeout` is how many seconds to wait here, and later for a connection.
+    `options` are the pool's. `timeout` is how many seconds to wait for the workspace here, and later for a connection.
 
     Raises:
         Misconfigured: the workspace has no such database, or not for us.
         StorageUnavailable: the workspace does not answer.
         psycopg.OperationalError: the database does not let us in.
     """
+    await asyncio.to_thread(_import_databricks)
     try:
         async with asyncio.timeout(timeout):
             pool = (await asyncio.to_thread(_ask_workspace, location, timeout=timeout, **options)).pool
@@ -77,10 +78,15 @@ async def check_entry(location: dict[str, str], timeout: float) -> None:
     await (await lakebase_pool(location, timeout)).close()
 
 
-def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
-    """Databricks' pool, made with the address and the user's name that the workspace has. Blocks."""
+def _import_databricks() -> None:
+    """Import Databricks' code, which takes seconds where no server has run before. Blocks."""
     if find_spec("databricks_ai_bridge") is None:
         raise Misconfigured("Lakebase needs a package: pip install 'stateful-agent[databricks]'")
+    import databricks_ai_bridge.lakebase  # noqa: F401
+
+
+def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
+    """Databricks' pool, made with the address and the user's name that the workspace has. Blocks."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
     from databricks_ai_bridge.lakebase import AsyncLakebasePool

@@ -1,4 +1,5 @@
 import asyncio
+import builtins
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -127,6 +128,25 @@ def test_a_slow_workspace_holds_up_nobody(workspace: Workspace) -> None:
         return longest
 
     assert asyncio.run(longest_wait()) < 2
+
+
+def test_code_that_is_slow_to_import_is_no_slow_workspace(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_now, slow = builtins.__import__, {"databricks_ai_bridge.lakebase": 1.5}
+
+    def import_slowly(name: str, *arguments: Any) -> Any:
+        time.sleep(slow.pop(name, 0))  # only the first time
+        return import_now(name, *arguments)
+
+    async def use() -> None:
+        storage = database_for(Settings(database_timeout=1, **INSTANCE))
+        assert await storage.pool()
+        await storage.close()
+
+    monkeypatch.setattr(builtins, "__import__", import_slowly)
+    asyncio.run(use())
+    assert not slow
 
 
 @pytest.mark.parametrize(
