@@ -115,7 +115,11 @@ class DatabricksApps:
             if self.build_fails:
                 deployment["status"] = {"state": "FAILED", "message": "Error installing packages"}
                 return told
-            self.urls[app["name"]] = self.start(*self._source(app, deployment["source_code_path"]))
+            try:
+                self.urls[app["name"]] = self.start(*self._source(app, deployment["source_code_path"]))
+            except Exception as error:
+                deployment["status"] = {"state": "FAILED", "message": f"The app crashed: {error!r}"}
+                return told
             deployment["status"] = {"state": "SUCCEEDED", "message": "App started successfully"}
             app["active_deployment"] = deployment
             app["app_status"] = {"state": "CRASHED", "message": "exit code 1"} if self.crashes else {"state": "RUNNING"}
