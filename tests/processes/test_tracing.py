@@ -169,7 +169,8 @@ def test_a_writer_whose_start_is_interrupted_can_be_closed(tmp_path: Path) -> No
 
 def test_a_trace_has_ids_tokens_and_what_the_graph_adds(traced_server: Any, folder: Path) -> None:
     answer = turn(traced_server[0], "ids")
-    eventually(lambda: "release" in trace_of(folder, "ids").info.trace_metadata)  # which is stored after the spans
+    stored_last = "release"  # after the spans
+    eventually(lambda: stored_last in trace_of(folder, "ids").info.trace_metadata, WRITER_SECONDS)
     trace = trace_of(folder, "ids")
     state = traced_server[0].get("/threads/ids/state", headers={"X-User": "ann"}).json()
     assert (state["trace_id"], state["trace_url"]) == (trace.info.trace_id, None)
