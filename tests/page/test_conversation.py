@@ -183,6 +183,14 @@ def test_a_server_that_is_away_is_told_and_nothing_is_lost(person: Person) -> No
     person.sees("hello", "I heard 1: hello")
 
 
+def test_a_thread_stays_while_the_server_is_away(person: Person) -> None:
+    person.allows("ERR_INTERNET_DISCONNECTED")
+    person.say("hello")
+    person.page.context.set_offline(True)
+    person.page.wait_for_timeout(3000)  # longer than from one look at what others do to the next
+    person.sees("hello", "I heard 1: hello")
+
+
 @pytest.mark.parametrize("within", ["another thread", "the same thread"])
 def test_what_cannot_be_read_comes_when_the_server_is_back(person: Person, within: str) -> None:
     person.allows("ERR_INTERNET_DISCONNECTED")
