@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from email import policy
 from email.parser import BytesParser
+from subprocess import CalledProcessError
 from typing import Any
 
 import yaml
@@ -117,7 +118,7 @@ class DatabricksApps:
                 return told
             try:
                 self.urls[app["name"]] = self.start(*self._source(app, deployment["source_code_path"]))
-            except Exception as error:
+            except (AssertionError, CalledProcessError) as error:
                 deployment["status"] = {"state": "FAILED", "message": f"The app crashed: {error!r}"}
                 return told
             deployment["status"] = {"state": "SUCCEEDED", "message": "App started successfully"}

@@ -61,10 +61,10 @@ async def lakebase_pool(
         StorageUnavailable: the workspace does not answer.
         psycopg.OperationalError: the database does not let us in.
     """
-    await asyncio.to_thread(_import_databricks)
+    pool_class = await asyncio.to_thread(_import_pool_class)
     try:
         async with asyncio.timeout(timeout):
-            pool = (await asyncio.to_thread(_ask_workspace, location, timeout=timeout, **options)).pool
+            pool = (await asyncio.to_thread(_ask_workspace, pool_class, location, timeout=timeout, **options)).pool
             # A pool that opens would try until its time is up, and only log what is wrong.
             await (await pool.connection_class.connect(pool.conninfo)).close()
             return pool
@@ -78,18 +78,19 @@ async def check_entry(location: dict[str, str], timeout: float) -> None:
     await (await lakebase_pool(location, timeout)).close()
 
 
-def _import_databricks() -> None:
-    """Import Databricks' code, which takes seconds where no server has run before. Blocks."""
+def _import_pool_class() -> Any:
+    """The class of Databricks' pool, whose import takes seconds where no server has run before. Blocks."""
     if find_spec("databricks_ai_bridge") is None:
         raise Misconfigured("Lakebase needs a package: pip install 'stateful-agent[databricks]'")
-    import databricks_ai_bridge.lakebase  # noqa: F401
+    from databricks_ai_bridge.lakebase import AsyncLakebasePool
+
+    return AsyncLakebasePool
 
 
-def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> Any:
-    """Databricks' pool, made with the address and the user's name that the workspace has. Blocks."""
+def _ask_workspace(pool_class: Any, location: dict[str, str], timeout: float, **options: Any) -> Any:
+    """A pool of the class, made with the address and the user's name that the workspace has. Blocks."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
-    from databricks_ai_bridge.lakebase import AsyncLakebasePool
 
     async def configure(connection: psycopg.AsyncConnection[DictRow]) -> None:
         connection.prepare_threshold = None
@@ -100,7 +101,7 @@ def _ask_workspace(location: dict[str, str], timeout: float, **options: Any) -> 
         client = WorkspaceClient(config=Config(http_timeout_seconds=seconds, retry_timeout_seconds=seconds))
     except ValueError as error:
         raise Misconfigured("Lakebase needs a workspace: set DATABRICKS_HOST and credentials for it.") from error
-    return AsyncLakebasePool(**location, workspace_client=client, configure=configure, timeout=timeout, **options)
+    return pool_class(**location, workspace_client=client, configure=configure, timeout=timeout, **options)
 
 
 def typed(error: Exception) -> AgentError:
